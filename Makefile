@@ -1,0 +1,53 @@
+# What a developer types. Needs make and Python >= 3.11; everything else is installed into .venv on first use.
+# Another interpreter: `make test PYTHON=/path/to/python` (after `rm -rf .venv`). More options for pytest: `make test ARGS="-k pull"`.
+
+VENV := .venv
+PY := $(VENV)/bin/python
+STAMP := $(VENV)/.installed
+ARGS ?=
+
+# The first interpreter that runs, is new enough and can make a venv. A name on PATH proves nothing: it may be a shim.
+PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
+	$$p -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
+
+# Directories of programs rather than packages: their modules import each other by bare name, so each is checked alone.
+PROGRAMS := $(wildcard tests/adopter) $(patsubst %/,%,$(wildcard examples/*/))
+PACKAGES := $(wildcard offlinekit adapters/offlinekit_adapters tests benchmarks)
+
+.DEFAULT_GOAL := help
+.PHONY: help test demo lint format types clean
+
+help: ## say what there is
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+test: $(STAMP) ## run the tests on two cores
+	$(PY) -m pytest -q -n 2 $(ARGS)
+
+demo: $(STAMP) ## run the company demo: head office, a device, a cut line
+	$(PY) examples/company_demo
+
+lint: $(STAMP) ## look for mistakes and for unformatted code
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+
+format: $(STAMP) ## format the code and repair what can be repaired
+	$(PY) -m ruff format .
+	$(PY) -m ruff check --fix .
+
+types: $(STAMP) ## check the types: mypy strict everywhere, pyright on what users copy
+	$(PY) -m mypy $(PACKAGES) --exclude '^(tests/adopter/|tests/typing/(pass|fail)_|benchmarks/spikes/)'
+	@set -e; for d in $(PROGRAMS); do echo "mypy $$d"; MYPYPATH=$$d $(PY) -m mypy $$d; done
+	@test -z "$(PROGRAMS)" || $(PY) -m pyright --pythonpath $(PY) $(PROGRAMS)
+
+clean: ## remove what runs have made (`rm -rf .venv` removes the environment)
+	rm -rf build dist .hypothesis
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+
+$(STAMP): pyproject.toml | $(PY)
+	$(PY) -m pip install -q --upgrade 'pip>=25.1'
+	$(PY) -m pip install -q --editable '.[aiohttp]' --group dev
+	@touch $@
+
+$(PY):
+	@test -n "$(PYTHON)" || { echo "no Python >= 3.11 with venv found; name one: make PYTHON=/path/to/python" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)

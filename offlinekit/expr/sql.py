@@ -1,0 +1,85 @@
+"""Compiling a resolved filter to SQL; values are always bound, identifiers always quoted.
+
+Text is compared with COLLATE BINARY whatever the column says. Folding calls `ok_contains`, `ok_starts_with` and
+`ok_equals_folded`, which the store registers on its own connections. `guard` adds to every relation step what decides
+whether the record at its end exists for whoever asks: its scope, and that the declared schema can hold it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from offlinekit.expr.fold import fold
+from offlinekit.nodes import And, Compare, Const, Filter, IsIn, IsNull, Not, Or, Some, Text, Value, Within
+from offlinekit.schema import Schema
+
+__all__ = ["Compiler", "quote"]
+
+Guard = Callable[["Compiler", str, str], str]
+
+
+def quote(name: str) -> str:
+    """An SQL identifier."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+class Compiler:
+    """Compiles filters of one statement; `bindings` collects their values in order."""
+
+    def __init__(self, schema: Schema, guard: Guard | None = None) -> None:
+        self.schema, self.guard = schema, guard
+        self.bindings: list[Value] = []
+        self._aliases = 0
+
+    def alias(self) -> str:
+        """A table alias that this statement has not used."""
+        self._aliases += 1
+        return f"t{self._aliases}"
+
+    def bind(self, value: Value) -> str:
+        """A placeholder for the value."""
+        self.bindings.append(value)
+        return "?"
+
+    def condition(self, node: Filter, alias: str) -> str:
+        """The filter as an SQL expression over the table named `alias`."""
+        if isinstance(node, Const):
+            return "1" if node.value else "0"
+        if isinstance(node, And | Or):
+            if not node.parts:
+                return "1" if isinstance(node, And) else "0"
+            word = " AND " if isinstance(node, And) else " OR "
+            return "(" + word.join(self.condition(p, alias) for p in node.parts) + ")"
+        if isinstance(node, Not):
+            return f"(NOT {self.condition(node.part, alias)})"
+        if isinstance(node, Within):
+            target = self.schema.info(node.target)
+            return self._exists(target.name, target.key[0], f"{alias}.{quote(node.field)}", node.part)
+        if isinstance(node, Some):
+            key = self.schema.info(node.collection).key[0]
+            return self._exists(node.source, node.field, f"{alias}.{quote(key)}", node.part)
+        return self._leaf(node, alias)
+
+    def _exists(self, collection: str, field: str, outer: str, part: Filter) -> str:
+        inner = self.alias()
+        text = self.schema.info(collection).fields[field].kind.sqlite == "TEXT"
+        join = f"{inner}.{quote(field)}={outer}{' COLLATE BINARY' if text else ''}"
+        guard = f" AND {self.guard(self, collection, inner)}" if self.guard else ""
+        return f"EXISTS(SELECT 1 FROM {quote(collection)} {inner} WHERE {join}{guard} AND {self.condition(part, inner)})"
+
+    def column(self, collection: str, field: str, alias: str) -> str:
+        """A column as filters compare it."""
+        text = self.schema.info(collection).field(field).kind.sqlite == "TEXT"
+        return f"{alias}.{quote(field)}" + (" COLLATE BINARY" if text else "")
+
+    def _leaf(self, node: Filter, alias: str) -> str:
+        if isinstance(node, IsNull):
+            return f"({alias}.{quote(node.field)} IS NULL)"
+        if isinstance(node, Compare) and isinstance(node.operand, str | int | float | bytes):
+            return f"({self.column(node.collection, node.field, alias)} {node.op} {self.bind(node.operand)})"
+        if isinstance(node, IsIn) and isinstance(node.operands, tuple):
+            values = ",".join(self.bind(o) for o in node.operands)  # type: ignore[arg-type]
+            return f"({self.column(node.collection, node.field, alias)} IN ({values}))"
+        if isinstance(node, Text) and isinstance(node.operand, str):
+            return f"ok_{node.op}({alias}.{quote(node.field)},{self.bind(fold(node.operand))})"
+        raise TypeError(f"{node!r:.80} is not resolved")

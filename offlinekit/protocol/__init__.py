@@ -1,0 +1,1 @@
+"""The wire: messages, their encoding and limits, and the sessions that exchange them; no clock, no I/O."""

@@ -1,0 +1,331 @@
+"""Every message of the protocol. A device sends a Request, the authority answers with one Answer.
+
+Digests and ids are raw bytes: 16 for states, selections, projections, views and ids, 12 for records. Bitmaps are in the portable
+Roaring format, empty bytes for an empty one. Values are storage values. Cursors, tokens and turns are opaque to the device.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec import Struct, field
+
+__all__ = [
+    "Added",
+    "Answer",
+    "Delta",
+    "Expired",
+    "Fork",
+    "Group",
+    "GroupState",
+    "HeldBack",
+    "Manifest",
+    "NeedSchema",
+    "NeedSelection",
+    "NeedState",
+    "NeedView",
+    "NewHistory",
+    "Part",
+    "Preview",
+    "Previewed",
+    "PreviewPart",
+    "Pull",
+    "Push",
+    "Pushed",
+    "Query",
+    "Records",
+    "Refused",
+    "Report",
+    "Request",
+    "Revoked",
+    "Same",
+    "Table",
+    "WireChange",
+    "WireMutation",
+    "WireReceipt",
+    "WireRecord",
+]
+
+
+class _Message(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind"):
+    """The base of all messages."""
+
+
+# -- what a device sends
+
+
+class Report(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """For the operator's insight only; no answer depends on it."""
+
+    pending: int = 0
+    rejected: int = 0
+    program: str = ""
+
+
+class Request(_Message, frozen=True, kw_only=True, omit_defaults=True):
+    """What every request carries. `projection` names the field lists in `fields`, which are sent when asked for."""
+
+    version: int
+    device: bytes
+    identity: str
+    schema: int
+    projection: bytes
+    fields: dict[bytes, dict[str, list[str]]] | None = None
+    report: Report | None = None
+
+
+class GroupState(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A group of collections that share a cursor: its token, empty before the first pull and after `new_history`.
+
+    `holds` says that some view of the group is not empty.
+    """
+
+    collections: list[str]
+    token: bytes = b""
+    holds: bool = False
+
+
+class Table(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a state digest stands for; `implicit` holds bitmaps of the ordinals that the device created."""
+
+    selection: bytes
+    groups: list[GroupState]
+    implicit: dict[str, bytes] = field(default_factory=dict)
+
+
+class Pull(Request, frozen=True, kw_only=True, omit_defaults=True, tag="pull"):
+    """Asks for what changed. The optional parts are sent only when the authority asked for them."""
+
+    state: bytes
+    witness: bytes = b""
+    awaited: list[bytes] = field(default_factory=list)
+    table: Table | None = None
+    selection: bytes | None = None
+    views: dict[str, bytes] | None = None
+
+
+class Preview(Pull, frozen=True, kw_only=True, omit_defaults=True, tag="preview"):
+    """A pull that moves nothing: what would saving the candidate selection fetch and drop?"""
+
+    candidate: bytes
+
+
+class WireChange(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """`changes.Change`."""
+
+    collection: str
+    key: list[Any]
+    op: str
+    before: dict[str, Any] = field(default_factory=dict)
+    after: dict[str, Any] = field(default_factory=dict)
+    digest: bytes = b""
+
+
+class WireMutation(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """`changes.Mutation`."""
+
+    id: bytes
+    intent: str
+    changes: list[WireChange]
+    after: list[bytes] = field(default_factory=list)
+    projection: bytes = b""
+
+
+class Push(Request, frozen=True, kw_only=True, omit_defaults=True, tag="push"):
+    """Mutations, at the device's turn, under a random request id."""
+
+    turn: bytes
+    request: bytes
+    mutations: list[WireMutation]
+    witness: bytes = b""
+
+
+class Query(Request, frozen=True, kw_only=True, omit_defaults=True, tag="query"):
+    """A remote read; `where` is an encoded filter, `order` pairs of (field, descending)."""
+
+    collection: str
+    where: bytes
+    search: str = ""
+    order: list[tuple[str, bool]] = field(default_factory=list)
+    limit: int = 100
+    after: list[Any] | None = None
+    total: bool = False
+
+
+# -- what the authority answers
+
+
+class Added(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Values of fields that the projection gained, for records already held: (ordinal, value, …)."""
+
+    fields: list[str]
+    rows: list[list[Any]]
+
+
+class Part(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One collection of a delta: (ordinal, field, …) of each record to put, a bitmap to drop, the digest of the new view.
+
+    With `in_file` the records to put stand in the delta's file instead.
+    """
+
+    digest: bytes
+    put: list[list[Any]] = field(default_factory=list)
+    drop: bytes = b""
+    added: Added | None = None
+    in_file: int = 0
+
+
+class Group(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One group of a delta: all of it is applied in one transaction, with its token and cursor."""
+
+    collections: dict[str, Part]
+    token: bytes
+    cursor: bytes
+
+
+class Manifest(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A file to fetch: `size` bytes as sent (zstd), cut into chunks of `chunk` bytes, each with 16 bytes of SHA-256."""
+
+    name: str
+    size: int
+    raw_size: int
+    chunk: int
+    digests: list[bytes]
+
+
+class _Answered(_Message, frozen=True, kw_only=True, omit_defaults=True):
+    """What every answer to a pull or push that went through carries. `receipts`: those of `awaited` that are contained."""
+
+    now: float
+    durable_through: int = 0
+    receipts: list[bytes] = field(default_factory=list)
+
+
+class Same(_Answered, frozen=True, kw_only=True, omit_defaults=True, tag="same"):
+    """Nothing changed for this state."""
+
+
+class Delta(_Answered, frozen=True, kw_only=True, omit_defaults=True, tag="delta"):
+    """The difference, as the answer to `state`; `claims` are those that the offer names."""
+
+    state: bytes
+    groups: list[Group]
+    file: Manifest | None = None
+    claims: dict[str, Any] = field(default_factory=dict)
+    unfit: int = 0
+
+
+class NeedState(_Message, frozen=True, kw_only=True, omit_defaults=True, tag="need_state"):
+    """Send the table of this state."""
+
+
+class NeedSelection(_Message, frozen=True, kw_only=True, omit_defaults=True, tag="need_selection"):
+    """Send the selection."""
+
+
+class NeedView(_Message, frozen=True, kw_only=True, omit_defaults=True, tag="need_view"):
+    """Send the views of these collections."""
+
+    collections: list[str]
+
+
+class NeedSchema(_Message, frozen=True, kw_only=True, omit_defaults=True, tag="need_schema"):
+    """Send the field lists of these projections."""
+
+    projections: list[bytes]
+
+
+class NewHistory(_Message, frozen=True, kw_only=True, omit_defaults=True, tag="new_history"):
+    """The cursor or witness is of another history: everything answered is unanswered again."""
+
+
+class Expired(_Message, frozen=True, kw_only=True, omit_defaults=True, tag="expired"):
+    """The selection is not valid any more (by the authority's clock); nothing moves until it is renewed."""
+
+    until: float
+    now: float
+
+
+class HeldBack(_Message, frozen=True, kw_only=True, omit_defaults=True, tag="held_back"):
+    """The answer would drop most of a collection; it waits for an operator."""
+
+    collection: str
+    held: int
+    drop: int
+
+
+class Revoked(_Message, frozen=True, kw_only=True, omit_defaults=True, tag="revoked"):
+    """The operator revoked this device."""
+
+
+class Fork(_Message, frozen=True, kw_only=True, omit_defaults=True, tag="fork"):
+    """The turn was used by a copy of this device."""
+
+
+class WireRecord(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A record after the mutation: its ordinal if the mutation inserted it, its replicated fields if they differ from what was
+    sent (`values`), or `gone` if it is no longer in scope."""
+
+    collection: str
+    key: list[Any]
+    ordinal: int = 0
+    values: dict[str, Any] | None = None
+    gone: bool = False
+
+
+class WireReceipt(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The durable answer to one mutation: accepted, transformed or rejected; or parked, for which nothing is stored."""
+
+    id: bytes
+    outcome: str
+    position: int = 0
+    code: str = ""
+    message: str = ""
+    fields: list[str] = field(default_factory=list)
+    records: list[WireRecord] = field(default_factory=list)
+
+
+class Pushed(_Answered, frozen=True, kw_only=True, omit_defaults=True, tag="pushed"):
+    """The answers to a push, the next turn, and a witness. Mutations without an answer are sent again."""
+
+    request: bytes
+    turn: bytes
+    cursor: bytes
+    results: list[WireReceipt]
+
+
+class PreviewPart(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Counts of one collection, and an estimate of the bytes to fetch."""
+
+    fetch: int = 0
+    drop: int = 0
+    hold: int = 0
+    bytes: int = 0
+
+
+class Previewed(_Message, frozen=True, kw_only=True, omit_defaults=True, tag="previewed"):
+    """The answer to a preview."""
+
+    collections: dict[str, PreviewPart]
+
+
+class Records(_Message, frozen=True, kw_only=True, omit_defaults=True, tag="records"):
+    """The answer to a query: rows in the order of `fields`."""
+
+    fields: list[str]
+    rows: list[list[Any]]
+    total: int | None = None
+
+
+class Refused(_Message, frozen=True, kw_only=True, omit_defaults=True, tag="refused"):
+    """The request cannot be answered; `code` is one of `codec.REFUSALS`."""
+
+    code: str
+    message: str
+    retry_after_s: float | None = None
+
+
+Answer = (
+    Same | Delta | NeedState | NeedSelection | NeedView | NeedSchema | NewHistory | Expired | HeldBack | Revoked | Fork
+    | Pushed | Previewed | Records | Refused
+)  # fmt: skip

@@ -1,0 +1,1 @@
+"""Stores: the ports that an authority and a replica need, and their SQLite implementations."""

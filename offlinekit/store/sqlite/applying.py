@@ -1,0 +1,232 @@
+"""Applying an answer: records, view, cursor and token of a group move in one transaction, overlays are replayed.
+
+The main file's group is applied on the replica's writing connection; a collection with a file of its own is a group of its own
+and is applied on a connection to that file, so that it makes no local transaction wait.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import apsw
+from attrs import frozen
+
+from offlinekit.changes import GroupDelta, PartDelta, encode_key
+from offlinekit.exceptions import ProtocolError
+from offlinekit.expr.sql import quote
+from offlinekit.nodes import Value
+from offlinekit.schema import CollectionInfo
+from offlinekit.store.sqlite import overlay
+from offlinekit.store.sqlite.connection import connect, write_transaction
+from offlinekit.store.sqlite.replica_ddl import base_table
+from offlinekit.store.sqlite.replica_files import attach, build_generation, bulk_rows, file_of, open_bulk, sweep
+from offlinekit.store.sqlite.replica_store import APPLYING, ReplicaStore
+from offlinekit.view import View, digest, pack_view, unpack_view, view_of
+
+__all__ = ["Applied", "GroupInfo", "apply_answer", "group_state", "groups_of", "view_held"]
+
+GroupInfo = tuple[tuple[str, ...], bytes, bytes]  # collections, token, cursor
+
+
+@frozen
+class Applied:
+    """What an applied answer did, by collection: records put, dropped."""
+
+    put: dict[str, int]
+    drop: dict[str, int]
+
+
+def groups_of(store: ReplicaStore) -> list[tuple[str, ...]]:
+    """The collections of each group: the main file's, then one group for each file of its own."""
+    replicated = store.schema.replicated
+    main = tuple(sorted(c.name for c in replicated if not c.own_file))
+    return ([main] if main else []) + [(c.name,) for c in replicated if c.own_file]
+
+
+def _place(store: ReplicaStore, collection: str) -> str:
+    return quote("ok_file_" + collection) if store.schema.info(collection).own_file else "main"
+
+
+def group_state(store: ReplicaStore, db: apsw.Connection, group: tuple[str, ...]) -> GroupInfo:
+    """A group with its token and cursor."""
+    token, cursor = next(iter(db.execute(f"SELECT token,cursor FROM {_place(store, group[0])}.ok_group")))
+    return group, token, cursor
+
+
+def view_held(store: ReplicaStore, db: apsw.Connection, collection: str) -> View:
+    """The ordinals that the replica holds as the authority knows them."""
+    return _view(db, _place(store, collection), collection)
+
+
+def _view(db: apsw.Connection, place: str, collection: str) -> View:
+    return unpack_view(db.execute(f"SELECT view FROM {place}.ok_state WHERE collection=?", (collection,)).get or b"")
+
+
+def apply_answer(
+    store: ReplicaStore, tokens: Mapping[tuple[str, ...], bytes], groups: Iterable[GroupDelta], bulk: str | None, *,
+    settled: Iterable[bytes] = (), also: Mapping[str, Any] | None = None, still: Callable[[], bool] = lambda: True,
+) -> Applied | None:  # fmt: skip
+    """Applies an answer group by group, each in one transaction; None when the stored state is no longer the requested one.
+
+    `tokens` are those that the request named, `settled` the accepted mutations whose overlays go, `also` small values that
+    are stored with the main group, `still` a last look inside its transaction. Raises ProtocolError, with the group
+    unchanged, when the answer does not lead to the view that it promises.
+    """
+    groups = list(groups)
+    tables = {n: store.schema.info(n).replicated for g in groups for n, p in g.collections.items() if p.in_file}
+    if tables and bulk is None:
+        raise ProtocolError("the answer names a file that was not fetched")
+    source = open_bulk(bulk, tables) if bulk is not None and tables else None
+    applied = Applied({}, {})
+    try:
+        for delta in sorted(groups, key=lambda g: not store.schema.info(min(g.collections)).own_file):
+            group = tuple(sorted(delta.collections))
+            before = tokens.get(group)
+            if before is None:
+                raise ProtocolError(f"the answer is about other collections than asked for: {', '.join(group)}")
+            if not store.schema.info(group[0]).own_file:
+                done = _apply_main(store, group, before, delta, source, settled, also or {}, still, applied)
+            elif source is not None and delta.collections[group[0]].in_file:
+                done = _next_generation(store, group[0], before, delta, source, str(bulk), applied)
+            else:
+                done = _apply_own_file(store, group[0], before, delta, applied)
+            if not done:
+                return None
+    except apsw.ConstraintError as error:
+        raise ProtocolError(f"the authority's answer does not fit the schema: {error}") from error
+    finally:
+        if source is not None:
+            source.close()
+    return applied
+
+
+def _apply_main(store: ReplicaStore, group: tuple[str, ...], before: bytes, delta: GroupDelta, source: apsw.Connection | None,
+                settled: Iterable[bytes], also: Mapping[str, Any], still: Callable[[], bool], applied: Applied) -> bool:  # fmt: skip
+    with store.write(APPLYING) as db:
+        if group_state(store, db, group)[1] != before or not still():
+            return False
+        dirty: list[tuple[str, bytes]] = []
+        for name, part in delta.collections.items():
+            _apply_part(db, "main", store.schema.info(name), part, _with_file(part, source, name), dirty, applied)
+        dirty += store.outbox.settle(settled)
+        overlay.rebuild_all(db, store.schema, dirty)
+        db.execute("UPDATE ok_group SET token=?, cursor=?", (delta.token, delta.cursor))
+        for key, value in also.items():
+            store.set_meta(key, value)
+    return True
+
+
+def _with_file(part: PartDelta, source: apsw.Connection | None, name: str) -> Iterator[Sequence[Value]]:
+    yield from part.put
+    if part.in_file:
+        if source is None:
+            raise ProtocolError("the answer names a file that was not fetched")
+        yield from bulk_rows(source, name)
+
+
+def _apply_part(db: apsw.Connection, place: str, info: CollectionInfo, part: PartDelta, rows: Iterable[Sequence[Value]],
+                dirty: list[tuple[str, bytes]], applied: Applied) -> None:  # fmt: skip
+    """Drops, added fields and puts of one collection."""
+    table = quote(info.name)
+    view = _view(db, place, info.name)
+    touched = overlay.touched_keys(db, info.name) if info.writable else set()
+    if info.writable:
+        dirty += [(info.name, k) for k in overlay.evict(db, info, part.drop)]
+    keep = _touched_ordinals(db, info, touched)
+    db.executemany(f"DELETE FROM {table} WHERE _ordinal=?", ((o,) for o in part.drop if o not in keep))
+    if part.added_fields:
+        _add_fields(db, info, part, dirty)
+    ordinals: list[int] = []
+    columns, marks = ",".join(map(quote, ("_ordinal", *info.replicated))), ",".join("?" * (len(info.replicated) + 1))
+    positions = [info.replicated.index(k) + 1 for k in info.key]
+
+    def plain() -> Iterator[Sequence[Value]]:
+        for row in rows:
+            if len(row) != len(info.replicated) + 1 or type(row[0]) is not int or not 0 < row[0] < 2**32:
+                raise ProtocolError(f"a record of '{info.name}' has the wrong number of fields or no ordinal")
+            ordinals.append(row[0])
+            key = encode_key([row[p] for p in positions]) if touched else b""
+            if touched and (key in touched or row[0] in keep):
+                dirty.extend((info.name, k) for k in overlay.evict(db, info, [row[0]]))
+            if key in touched:
+                overlay.place_base(db, info, row[0], dict(zip(info.replicated, row[1:], strict=True)))
+                dirty.append((info.name, key))
+            else:
+                yield tuple(row)
+
+    db.executemany(f"INSERT OR REPLACE INTO {table}({columns}) VALUES({marks})", plain())
+    put = view_of(ordinals)
+    held = (view | put) - part.drop
+    if digest(held) != part.digest:
+        raise ProtocolError(f"the answer does not lead to the view of '{info.name}' that it promises; it was not applied")
+    db.execute("INSERT OR REPLACE INTO ok_state VALUES(?,?,?)", (info.name, pack_view(held), part.digest))
+    applied.put[info.name], applied.drop[info.name] = len(put), len(part.drop & view)
+
+
+def _touched_ordinals(db: apsw.Connection, info: CollectionInfo, touched: set[bytes]) -> set[int]:
+    """The positive ordinals under which touched records are shown: `rebuild` decides about these rows."""
+    if not touched:
+        return set()
+    sql = f"SELECT _ordinal FROM {base_table(info.name)}"
+    return {row[0] for row in db.execute(sql)}
+
+
+def _add_fields(db: apsw.Connection, info: CollectionInfo, part: PartDelta, dirty: list[tuple[str, bytes]]) -> None:
+    """Values of fields that the projection gained, for records held already."""
+    unknown = [n for n in part.added_fields if n not in info.replicated]
+    if unknown:
+        raise ProtocolError(f"the answer adds unknown fields to '{info.name}': {', '.join(unknown)}")
+    sets = ",".join(f"{quote(n)}=?" for n in part.added_fields)
+    tables = [quote(info.name)] + ([base_table(info.name)] if info.writable else [])
+    for table in tables:
+        db.executemany(f"UPDATE {table} SET {sets} WHERE _ordinal=?", ((*row[1:], row[0]) for row in part.added))
+    if info.writable:
+        dirty += [(info.name, key) for key in overlay.touched_keys(db, info.name)]
+
+
+def _apply_own_file(store: ReplicaStore, name: str, before: bytes, delta: GroupDelta, applied: Applied) -> bool:
+    """A small difference, in a transaction on the collection's own file."""
+    path = file_of(store.path, name, store.generations[name])
+    part = delta.collections[name]
+    db = connect(path)
+    try:
+        db.pragma("recursive_triggers", "on")
+        with write_transaction(db, path):
+            if db.execute("SELECT token FROM ok_group").get != before:
+                return False
+            db.execute("UPDATE ok_gate SET mode=?", (APPLYING,))
+            _apply_part(db, "main", store.schema.info(name), part, part.put, [], applied)
+            db.execute("UPDATE ok_group SET token=?, cursor=?", (delta.token, delta.cursor))
+            db.execute("UPDATE ok_gate SET mode=0")
+    finally:
+        db.close()
+    return True
+
+
+def _next_generation(store: ReplicaStore, name: str, before: bytes, delta: GroupDelta, source: apsw.Connection, bulk: str,
+                     applied: Applied) -> bool:  # fmt: skip
+    """A load: the next generation is built beside the current one, and one row of the main file makes it current."""
+    info, part, generation = store.schema.info(name), delta.collections[name], store.generations[name]
+    old = file_of(store.path, name, generation)
+    db = connect(old, readonly=True)
+    try:
+        if db.execute("SELECT token FROM ok_group").get != before:
+            return False
+        view = _view(db, "main", name)
+    finally:
+        db.close()
+    put = view_of(row[0] for row in source.execute(f"SELECT _ordinal FROM {quote(name)}"))
+    put |= view_of(row[0] for row in part.put)  # type: ignore[misc]
+    keep = view - part.drop - put
+    if digest(keep | put) != part.digest:
+        raise ProtocolError(f"the answer does not lead to the view of '{name}' that it promises; it was not applied")
+    build_generation(store.path, info, generation + 1, old, bulk, keep, part.put, delta.token, delta.cursor, part.drop)
+    with store.lock:
+        with store.write(0) as main:
+            main.execute("UPDATE ok_file SET generation=? WHERE collection=?", (generation + 1, name))
+        store.generations[name] = generation + 1
+        attach(store.db, store.path, store.generations, store._attached)
+    sweep(store.path, store.generations)
+    applied.put[name], applied.drop[name] = len(put), len(part.drop & view)
+    return True

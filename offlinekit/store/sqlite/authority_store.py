@@ -1,0 +1,425 @@
+"""An authority's store in one SQLite file: the application's own tables, side tables, epochs, marks and receipts.
+
+Versions are epoch numbers. To publish a cursor, the epoch is closed in a write transaction and given a random mark, and the
+read snapshot is opened while that transaction still holds the lock: the snapshot then holds exactly the closed epochs.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+
+import apsw
+import msgspec
+
+from offlinekit.changes import Key
+from offlinekit.clock import Clock, SystemClock
+from offlinekit.exceptions import ConstraintViolated, NotTracked, StateError, StoreError
+from offlinekit.expr.sql import quote
+from offlinekit.ids import RandomBytes
+from offlinekit.nodes import Const, Filter, Value, everything
+from offlinekit.query import Query
+from offlinekit.schema import CollectionInfo, Schema
+from offlinekit.selection import Step
+from offlinekit.store.port import Device, Receipt, Scopes
+from offlinekit.store.sqlite.connection import code_of, connect, mapped, savepoint, write_transaction
+from offlinekit.store.sqlite.reading import Reader
+from offlinekit.store.sqlite.tracking import META, Tracking, create_table_sql, side_table
+from offlinekit.view import View, view_of
+
+__all__ = ["SQLiteStore"]
+
+_MARK = 8
+
+
+def _cursor(mark: bytes, epoch: int) -> bytes:
+    return mark + epoch.to_bytes(8, "big")
+
+
+def _epoch(cursor: bytes) -> int:
+    return int.from_bytes(cursor[_MARK:], "big")
+
+
+def _published(db: apsw.Connection, cursor: bytes) -> bool:
+    sql = "SELECT 1 FROM ok_mark WHERE epoch=? AND mark=?"
+    return len(cursor) == _MARK + 8 and db.execute(sql, (_epoch(cursor) & (2**63 - 1), cursor[:_MARK])).get is not None
+
+
+class SQLiteStore:
+    """Opens (or creates) the file; give it to an `Authority`. Several processes may use one file."""
+
+    def __init__(self, path: str | os.PathLike[str], *, clock: Clock | None = None,
+                 random: RandomBytes = secrets.token_bytes) -> None:  # fmt: skip
+        self.path = os.fspath(path)
+        self.clock, self.random = clock or SystemClock(), random
+        self._writer = connect(self.path)
+        self._lock = threading.RLock()
+        self._idle: list[apsw.Connection] = []
+        self._pool = threading.Lock()
+        self._schema: Schema | None = None
+        self._tracking: dict[str, Tracking] = {}
+        self._seen_schema = -1
+        self._fit: dict[str, str] = {}
+        self._unfit: dict[str, tuple[bytes, View]] = {}
+        with self._lock, write_transaction(self._writer, self.path):
+            for statement in META.split(";"):
+                self._writer.execute(statement)
+            self._writer.execute("INSERT OR IGNORE INTO ok_meta VALUES('secret', ?)", (self.random(32),))
+        self.secret: bytes = self._writer.execute("SELECT value FROM ok_meta WHERE name='secret'").get
+
+    @property
+    def schema(self) -> Schema:
+        """The schema that the store is bound to."""
+        if self._schema is None:
+            raise StateError("the store is not bound to a schema yet: give it to an Authority first")
+        return self._schema
+
+    def now(self) -> float:
+        """Seconds since 1970."""
+        return self.clock.now()
+
+    def bind(self, schema: Schema) -> None:
+        """Creates missing tables; installs tracking where there was none; refuses nothing that `reconcile` can repair."""
+        self._schema = schema
+        self._tracking = {info.name: Tracking(info) for info in schema.replicated}
+        with self._lock, write_transaction(self._writer, self.path):
+            db = self._writer
+            for name, tracking in self._tracking.items():
+                if not tracking.columns(db):
+                    db.execute(create_table_sql(tracking.info))
+                if missing := tracking.missing(db):
+                    raise StoreError(f"{self.path}: table '{name}' lacks {', '.join(missing)}; add the columns first")
+                if not db.execute("SELECT 1 FROM sqlite_schema WHERE name=?", (f"ok_side_{name}",)).get:
+                    tracking.install(db)
+                for index in tracking.info.indexes:
+                    columns = ",".join(map(quote, index))
+                    db.execute(f"CREATE INDEX IF NOT EXISTS {quote('ok_index_' + '_'.join((name, *index)))} ON {quote(name)}({columns})")
+        self._seen_schema = -1
+
+    # -- tracking
+
+    def _check(self, db: apsw.Connection) -> None:
+        version = db.pragma("schema_version")
+        if version == self._seen_schema:
+            return
+        live = dict(db.execute("SELECT name,sql FROM sqlite_schema WHERE type='trigger'"))
+        bad = {name: why for name, t in self._tracking.items() if (why := t.why_untracked(db, live))}
+        if bad:
+            raise NotTracked(sorted(bad), "; ".join(f"{name}: {why}" for name, why in sorted(bad.items())))
+        self._fit = {name: t.fit_sql(db, "{alias}") for name, t in self._tracking.items()}
+        self._unfit.clear()
+        self._seen_schema = version
+
+    def untracked(self) -> dict[str, str]:
+        """The collections whose changes may go unseen, each with the reason."""
+        with self._lock:
+            live = dict(self._writer.execute("SELECT name,sql FROM sqlite_schema WHERE type='trigger'"))
+            return {n: why for n, t in self._tracking.items() if (why := t.why_untracked(self._writer, live))}
+
+    def reconcile(self) -> dict[str, int]:
+        """Repairs tracking: ordinals for new records, every record touched; returns the records by repaired collection."""
+        repaired = {}
+        broken = self.untracked()
+        with self._lock, write_transaction(self._writer, self.path):
+            for name in broken:
+                tracking = self._tracking[name]
+                tracking.install(self._writer)
+                repaired[name] = tracking.touch_all(self._writer)
+        self._seen_schema = -1
+        return repaired
+
+    # -- transactions
+
+    @contextmanager
+    def _reader(self) -> Iterator[apsw.Connection]:
+        with self._pool:
+            db = self._idle.pop() if self._idle else None
+        db = db or connect(self.path)
+        try:
+            yield db
+        finally:
+            if not db.get_autocommit():
+                db.execute("ROLLBACK")
+            with self._pool:
+                self._idle.append(db)
+
+    @contextmanager
+    def snapshot(self) -> Iterator[SQLiteSnapshot]:
+        """A read transaction at a published cursor."""
+        with mapped(self.path), self._reader() as db:
+            db.execute("BEGIN")
+            self._check(db)
+            cursor = self._current(db)
+            if cursor is None:
+                db.execute("ROLLBACK")
+                with self._lock, write_transaction(self._writer, self.path):
+                    cursor = self._close_epoch(self._writer)
+                    db.execute("BEGIN")
+                    self._check(db)  # also opens the snapshot, while nobody else can commit
+                    db.execute("SELECT epoch FROM ok_now").get  # noqa: B018
+            yield SQLiteSnapshot(self, db, cursor)
+
+    def _current(self, db: apsw.Connection) -> bytes | None:
+        """The newest published cursor if nothing was touched after it."""
+        epoch = db.execute("SELECT epoch FROM ok_now").get
+        mark = db.execute("SELECT mark FROM ok_mark WHERE epoch=?", (epoch - 1,)).get
+        if mark is None or any(
+            db.execute(f"SELECT 1 FROM {side_table(c)} WHERE version>=? LIMIT 1", (epoch,)).get for c in self._tracking
+        ):
+            return None
+        return _cursor(mark, epoch - 1)
+
+    def _close_epoch(self, db: apsw.Connection) -> bytes:
+        epoch, mark = db.execute("SELECT epoch FROM ok_now").get, self.random(_MARK)
+        db.execute("UPDATE ok_now SET epoch=epoch+1")
+        db.execute("INSERT INTO ok_mark(epoch,mark,at) VALUES(?,?,?)", (epoch, mark, self.now()))
+        return _cursor(mark, epoch)
+
+    @contextmanager
+    def unit(self) -> Iterator[SQLiteUnit]:
+        """A write transaction on the store's one writing connection."""
+        with self._lock:
+            if not self._writer.get_autocommit():
+                raise StateError("a write transaction is open in this thread already; use its own methods")
+            try:
+                with write_transaction(self._writer, self.path):
+                    self._check(self._writer)
+                    yield SQLiteUnit(self, self._writer)
+            except apsw.ConstraintError as error:
+                raise ConstraintViolated(str(error), code_of(error)) from error
+
+    def fits(self, snapshot: SQLiteSnapshot, collection: str) -> View:
+        """The ordinals that do not fit, kept from snapshot to snapshot and moved forward by what was touched."""
+        condition = self._fit[collection]
+        if not condition:
+            return View()
+        known = self._unfit.get(collection)
+        sql = (
+            f"SELECT s.ordinal FROM {side_table(collection)} s JOIN {quote(collection)} t ON "
+            f"{Reader(snapshot.db, self.schema, {})._joined(self.schema.info(collection), 's', 't')}"
+            f" WHERE ({condition.replace('{alias}', 't')}) IS NOT TRUE"
+        )
+        if known is not None and snapshot.honoured(known[0]) and _epoch(known[0]) <= _epoch(snapshot.cursor):
+            touched = snapshot.touched(collection, known[0])
+            view = (known[1] - touched) | view_of(
+                r[0] for r in snapshot.db.execute(f"{sql} AND s.version>?", (_epoch(known[0]),))
+            )
+        else:
+            view = view_of(r[0] for r in snapshot.db.execute(sql))
+        self._unfit[collection] = (snapshot.cursor, view)
+        return view
+
+    def count_failure(self, id_: bytes, message: str) -> int:
+        """Counts in a transaction of its own."""
+        with self._lock, write_transaction(self._writer, self.path):
+            self._writer.execute(
+                "INSERT INTO ok_failure VALUES(?,1,?) ON CONFLICT DO UPDATE SET count=count+1, message=excluded.message",
+                (id_, message),
+            )
+            return int(self._writer.execute("SELECT count FROM ok_failure WHERE id=?", (id_,)).get)
+
+    def note_device(self, device: bytes, identity: str, seen: float, report: bytes) -> None:
+        """Stores when a device was seen and what it reported."""
+        with self._lock, write_transaction(self._writer, self.path):
+            self._writer.execute(
+                "INSERT INTO ok_device(device,identity,turn,previous,request,seen,report) VALUES(?,?,x'',x'',x'',?,?)"
+                " ON CONFLICT DO UPDATE SET seen=excluded.seen,report=excluded.report WHERE identity=excluded.identity",
+                (device, identity, seen, report),
+            )
+
+    def projection(self, hash_: bytes) -> Mapping[str, Sequence[str]] | None:
+        """The field lists under a hash."""
+        with self._reader() as db:
+            found = db.execute("SELECT fields FROM ok_projection WHERE hash=?", (hash_,)).get
+        return None if found is None else msgspec.msgpack.decode(found, type=dict[str, list[str]])
+
+    def save_projection(self, hash_: bytes, fields: Mapping[str, Sequence[str]]) -> None:
+        """Stores field lists under their hash."""
+        with self._lock, write_transaction(self._writer, self.path):
+            self._writer.execute("INSERT OR IGNORE INTO ok_projection VALUES(?,?)", (hash_, msgspec.msgpack.encode(fields)))
+
+    def close(self) -> None:
+        """Closes every connection."""
+        with self._lock, self._pool:
+            for db in (self._writer, *self._idle):
+                db.close()
+            self._idle.clear()
+
+
+class SQLiteSnapshot:
+    """A read transaction at `cursor`; see `store.port.Snapshot`."""
+
+    def __init__(self, store: SQLiteStore, db: apsw.Connection, cursor: bytes) -> None:
+        self.store, self.db, self.cursor = store, db, cursor
+        self._unfit: dict[str, View] = {}
+
+    def _read(self) -> Reader:
+        unfit = {c for c in self.store._fit if self.unfit(c)}
+        return Reader(self.db, self.store.schema, {c: self.store._fit[c] for c in unfit})
+
+    def unfit(self, collection: str) -> View:
+        """Ordinals of records that the schema cannot hold."""
+        if collection not in self._unfit:
+            self._unfit[collection] = self.store.fits(self, collection)
+        return self._unfit[collection]
+
+    def honoured(self, cursor: bytes) -> bool:
+        """Whether the cursor is of this history."""
+        return cursor == self.cursor or _published(self.db, cursor)
+
+    def any_touched(self, collections: Iterable[str], cursor: bytes) -> bool:
+        """Whether anything was touched after the cursor."""
+        after = (_epoch(cursor),)
+        return any(
+            self.db.execute(f"SELECT 1 FROM {side_table(c)} WHERE version>? LIMIT 1", after).get for c in collections
+        )
+
+    def touched(self, collection: str, cursor: bytes) -> View:
+        """What was touched after the cursor."""
+        sql = f"SELECT ordinal FROM {side_table(collection)} WHERE version>?"
+        return view_of(row[0] for row in self.db.execute(sql, (_epoch(cursor),)))
+
+    def evaluate(self, collection: str, where: Filter, scopes: Scopes, only: View | None = None) -> View:
+        """The ordinals in scope that pass."""
+        return self._read().evaluate(collection, where, scopes, only)
+
+    def ordinals(self, collection: str, keys: Iterable[Key]) -> View:
+        """The ordinals of keys."""
+        return self._read().ordinals(collection, keys)
+
+    def step(self, step: Step, origin: View, scopes: Scopes) -> View:
+        """The ordinals that a step reaches."""
+        return self._read().step(step, origin, scopes)
+
+    def rows(self, collection: str, fields: Sequence[str], view: View) -> Iterator[Sequence[Value]]:
+        """The records of a view."""
+        return self._read().rows(collection, fields, view)
+
+    def query(self, query: Query, fields: Sequence[str], scopes: Scopes) -> tuple[list[Sequence[Value]], int | None]:
+        """The rows of a query within the scope."""
+        return self._read().query(query, fields, scopes)
+
+    def receipts(self, ids: Iterable[bytes]) -> set[bytes]:
+        """Those ids that have receipts here."""
+        return {i for i in ids if self.db.execute("SELECT 1 FROM ok_receipt WHERE id=?", (i,)).get}
+
+    def device(self, device: bytes) -> Device | None:
+        """What is known of a device."""
+        return _device(self.db, device)
+
+    def durable_position(self, before: float) -> int:
+        """The newest position published before that time."""
+        return int(self.db.execute("SELECT coalesce(max(epoch),0) FROM ok_mark WHERE at<?", (before,)).get)
+
+
+class SQLiteUnit:
+    """A write transaction; see `store.port.Unit`."""
+
+    def __init__(self, store: SQLiteStore, db: apsw.Connection) -> None:
+        self.store, self.connection = store, db
+        self.position: int = db.execute("SELECT epoch FROM ok_now").get
+
+    def _reader(self) -> Reader:
+        return Reader(self.connection, self.store.schema, {c: f for c, f in self.store._fit.items() if f})
+
+    def _write(self, sql: str, bindings: Sequence[Value]) -> None:
+        try:
+            self.connection.execute(sql, tuple(bindings))
+        except apsw.ConstraintError as error:
+            raise ConstraintViolated(str(error), code_of(error)) from error
+
+    def honoured(self, cursor: bytes) -> bool:
+        """Whether the cursor is of this history."""
+        return _published(self.connection, cursor)
+
+    def savepoint(self) -> AbstractContextManager[None]:
+        """Undone by an exception."""
+        return savepoint(self.connection)
+
+    def get(self, info: CollectionInfo, key: Key) -> dict[str, Value] | None:
+        """The record, whatever its scope."""
+        names = list(info.fields)
+        sql = f"SELECT {','.join(map(quote, names))} FROM {quote(info.name)} WHERE {_where(info)}"
+        row = next(iter(self.connection.execute(sql, key)), None)
+        return None if row is None else dict(zip(names, row, strict=True))
+
+    def in_scope(self, info: CollectionInfo, key: Key, scopes: Scopes) -> bool:
+        """Whether the record exists, fits and lies in the scope."""
+        place = self.place(info, key)
+        if place is None:
+            return False
+        return bool(self._reader().evaluate(info.name, everything, scopes, View([place[0]])))
+
+    def place(self, info: CollectionInfo, key: Key) -> tuple[int, int] | None:
+        """(ordinal, version) of a key."""
+        sql = f"SELECT ordinal,version FROM {side_table(info.name)} WHERE {_where(info)}"
+        return next(iter(self.connection.execute(sql, key)), None)
+
+    def insert(self, info: CollectionInfo, values: Mapping[str, Value]) -> None:
+        """Inserts a record."""
+        marks = ",".join("?" * len(values))
+        self._write(f"INSERT INTO {quote(info.name)}({','.join(map(quote, values))}) VALUES({marks})", list(values.values()))
+
+    def update(self, info: CollectionInfo, key: Key, values: Mapping[str, Value]) -> None:
+        """Changes fields of a record."""
+        if values:
+            sets = ",".join(f"{quote(n)}=?" for n in values)
+            self._write(f"UPDATE {quote(info.name)} SET {sets} WHERE {_where(info)}", [*values.values(), *key])
+
+    def delete(self, info: CollectionInfo, key: Key) -> None:
+        """Deletes a record."""
+        self._write(f"DELETE FROM {quote(info.name)} WHERE {_where(info)}", key)
+
+    def query(self, query: Query, fields: Sequence[str], scopes: Scopes | None) -> tuple[list[Sequence[Value]], int | None]:
+        """The rows of a query, with this transaction's own writes."""
+        return self._reader().query(query, fields, scopes)
+
+    def begin_receipt(self, id_: bytes, identity: str) -> Receipt | None:
+        """Claims a mutation id, or returns the stored receipt."""
+        found = self.receipt(id_)
+        if found is None:
+            self.connection.execute("INSERT INTO ok_receipt VALUES(?,?,'open',0,'',NULL)", (id_, identity))
+        return found
+
+    def complete_receipt(self, receipt: Receipt) -> None:
+        """Fills in the claimed receipt."""
+        self.connection.execute(
+            "UPDATE ok_receipt SET outcome=?,position=?,code=?,body=? WHERE id=?",
+            (receipt.outcome, receipt.position, receipt.code, receipt.body, receipt.id),
+        )
+
+    def receipt(self, id_: bytes) -> Receipt | None:
+        """A stored receipt."""
+        sql = "SELECT id,identity,outcome,position,code,coalesce(body,x'') FROM ok_receipt WHERE id=?"
+        row = next(iter(self.connection.execute(sql, (id_,))), None)
+        return None if row is None else Receipt(*row)
+
+    def device(self, device: bytes) -> Device | None:
+        """What is known of a device."""
+        return _device(self.connection, device)
+
+    def save_device(self, device: bytes, known: Device, seen: float) -> None:
+        """Stores what is known of a device."""
+        self.connection.execute(
+            "INSERT INTO ok_device(device,identity,turn,previous,request,seen,revoked,confirmed) VALUES(?,?,?,?,?,?,?,?)"
+            " ON CONFLICT DO UPDATE SET turn=excluded.turn,previous=excluded.previous,request=excluded.request,"
+            "seen=excluded.seen,revoked=excluded.revoked,confirmed=excluded.confirmed",
+            (device, known.identity, known.turn, known.previous, known.request, seen, known.revoked, known.confirmed_until),
+        )
+
+    def publish(self, now: float) -> bytes:
+        """Closes the epoch."""
+        return self.store._close_epoch(self.connection)
+
+
+def _device(db: apsw.Connection, device: bytes) -> Device | None:
+    sql = "SELECT identity,turn,previous,request,revoked,confirmed FROM ok_device WHERE device=?"
+    row = next(iter(db.execute(sql, (device,))), None)
+    return None if row is None else Device(row[0], row[1], row[2], row[3], bool(row[4]), row[5])
+
+
+def _where(info: CollectionInfo) -> str:
+    return " AND ".join(f"{quote(k)}=? COLLATE BINARY" for k in info.key)

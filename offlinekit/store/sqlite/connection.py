@@ -1,0 +1,117 @@
+"""Connections: how each is opened, what SQL functions it has, and SQLite's errors in our words."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import apsw
+
+from offlinekit.exceptions import StoreBusy, StoreCorrupt, StoreError, StoreFull
+from offlinekit.expr import fold
+
+__all__ = ["BUSY_MS", "code_of", "connect", "mapped", "savepoint", "write_transaction"]
+
+BUSY_MS = 10_000
+
+
+@contextmanager
+def mapped(path: str) -> Iterator[None]:
+    """Raises SQLite's errors as ours, with the file's name and what to do; constraint violations pass."""
+    try:
+        yield
+    except apsw.ConstraintError:
+        raise
+    except (apsw.BusyError, apsw.LockedError) as error:
+        raise StoreBusy(f"{path}: another program holds the file; try again", code_of(error)) from error
+    except apsw.FullError as error:
+        raise StoreFull(f"{path}: the disk is full, nothing was changed; make room and try again", code_of(error)) from error
+    except (apsw.CorruptError, apsw.NotADBError) as error:
+        raise StoreCorrupt(
+            f"{path}: the file is damaged or no SQLite database ({error}); restore a copy", code_of(error)
+        ) from error
+    except (apsw.IOError, apsw.CantOpenError, apsw.ReadOnlyError) as error:
+        raise StoreError(f"{path}: cannot be read or written ({error}); check the path and its rights", code_of(error)) from error
+
+
+def code_of(error: apsw.Error) -> int:
+    """SQLite's extended result code of an error."""
+    return int(getattr(error, "extendedresult", 0) or 0)
+
+
+def connect(path: str | os.PathLike[str], *, readonly: bool = False, immutable: bool = False) -> apsw.Connection:
+    """A connection with WAL, synchronous=FULL, foreign keys and our functions; `immutable` for files from elsewhere."""
+    name = os.fspath(path)
+    flags = apsw.SQLITE_OPEN_READONLY if readonly or immutable else apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
+    with mapped(name):
+        if immutable:
+            uri = "file:" + name.replace("%", "%25").replace("?", "%3f").replace("#", "%23") + "?immutable=1"
+            db = apsw.Connection(uri, flags=flags | apsw.SQLITE_OPEN_URI)
+        else:
+            db = apsw.Connection(name, flags=flags)
+        try:
+            _configure(db, readonly=readonly or immutable, foreign=immutable)
+        except BaseException:
+            db.close()
+            raise
+    return db
+
+
+def _configure(db: apsw.Connection, *, readonly: bool, foreign: bool) -> None:
+    db.set_busy_timeout(BUSY_MS)
+    if foreign:  # a file that a peer made is never trusted
+        db.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)
+        db.config(apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0)
+        db.execute("SELECT count(*) FROM sqlite_schema")
+        return
+    if not readonly:
+        db.pragma("journal_mode", "wal")
+    db.pragma("synchronous", "full")
+    db.pragma("fullfsync", "on")
+    db.pragma("foreign_keys", "on")
+    db.pragma("temp_store", "memory")
+    db.pragma("cache_size", -16_000)
+    for name in ("contains", "starts_with", "equals_folded"):
+        db.create_scalar_function(f"ok_{name}", _text_only(getattr(fold, name)), 2, deterministic=True)
+    db.create_scalar_function("ok_words", _words, -1, deterministic=True)
+
+
+def _text_only(function: Any) -> Any:
+    return lambda value, folded: function(value, folded) if isinstance(value, str) else None
+
+
+def _words(*args: Any) -> bool:
+    """ok_words(words as folded text joined by a space, field, ...): every word begins a word of some field."""
+    text = " ".join(fold.fold(a) for a in args[1:] if isinstance(a, str))
+    found = " " + "".join(c if c.isalnum() else " " for c in text)
+    return all(f" {''.join(c if c.isalnum() else ' ' for c in word)}" in found for word in args[0].split())
+
+
+@contextmanager
+def write_transaction(db: apsw.Connection, path: str) -> Iterator[None]:
+    """BEGIN IMMEDIATE … COMMIT; rolled back on any exception, which is raised in our words."""
+    with mapped(path):
+        db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            db.execute("COMMIT")
+        except BaseException:
+            if not db.get_autocommit():
+                db.execute("ROLLBACK")
+            raise
+
+
+@contextmanager
+def savepoint(db: apsw.Connection, name: str = "ok") -> Iterator[None]:
+    """A savepoint: rolled back on any exception, released else."""
+    db.execute(f"SAVEPOINT {name}")
+    try:
+        yield
+    except BaseException:
+        if not db.get_autocommit():
+            db.execute(f"ROLLBACK TO {name}")
+            db.execute(f"RELEASE {name}")
+        raise
+    db.execute(f"RELEASE {name}")

@@ -1,0 +1,115 @@
+"""Reading an authority's tables: filters, steps and queries as statements, shared by snapshots and write units."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import apsw
+
+from offlinekit.changes import Key
+from offlinekit.expr import Compiler
+from offlinekit.expr.fold import fold
+from offlinekit.expr.sql import quote
+from offlinekit.nodes import Const, Filter, Value
+from offlinekit.query import Query, query_sql
+from offlinekit.schema import CollectionInfo, Schema
+from offlinekit.selection import Step
+from offlinekit.store.sqlite.tracking import side_table
+from offlinekit.view import View, signed, view_of
+
+__all__ = ["Reader"]
+
+
+class Reader:
+    """Statements over one connection. `fits` holds, for collections with records that do not fit, the condition that does."""
+
+    def __init__(self, db: apsw.Connection, schema: Schema, fits: Mapping[str, str]) -> None:
+        self.db, self.schema, self.fits = db, schema, fits
+
+    def _compiler(self, scopes: Mapping[str, Filter] | None) -> Compiler:
+        def guard(compiler: Compiler, collection: str, alias: str) -> str:
+            parts = [self.fits[collection].replace("{alias}", alias)] if collection in self.fits else []
+            if scopes is not None:
+                parts.append(compiler.condition(scopes[collection], alias))
+            return " AND ".join(parts) or "1"
+
+        return Compiler(self.schema, guard)
+
+    def _joined(self, info: CollectionInfo, side: str, table: str) -> str:
+        return " AND ".join(f"{side}.{quote(k)}={table}.{quote(k)} COLLATE BINARY" for k in info.key)
+
+    def _ordinals(self, sql: str, bindings: Sequence[Any]) -> View:
+        return view_of(row[0] for row in self.db.execute(sql, tuple(bindings)))
+
+    def evaluate(self, collection: str, where: Filter, scopes: Mapping[str, Filter], only: View | None) -> View:
+        """The ordinals in scope that pass; `only` restricts the search."""
+        if where == Const(False) or scopes[collection] == Const(False) or (only is not None and not only):
+            return View()
+        info, compiler = self.schema.info(collection), self._compiler(scopes)
+        source = f"{side_table(collection)} s"
+        bindings: list[Any] = []
+        if only is not None:
+            source = f"carray(?) c CROSS JOIN {side_table(collection)} s ON s.ordinal=c.value"
+            bindings.append(apsw.carray(signed(only)))
+        assert compiler.guard is not None
+        condition = f"{compiler.guard(compiler, collection, 't')} AND {compiler.condition(where, 't')}"
+        sql = f"SELECT s.ordinal FROM {source} JOIN {quote(collection)} t ON {self._joined(info, 's', 't')} WHERE {condition}"
+        return self._ordinals(sql, bindings + compiler.bindings)
+
+    def step(self, step: Step, origin: View, scopes: Mapping[str, Filter]) -> View:
+        """The ordinals in scope that a step reaches."""
+        if not origin or scopes[step.collection] == Const(False):
+            return View()
+        here, there = self.schema.info(step.origin.collection), self.schema.info(step.collection)
+        compiler = self._compiler(scopes)
+        if step.forward:
+            link = f"t.{quote(there.key[0])}=f.{quote(step.field)}"
+        else:
+            link = f"t.{quote(step.field)}=f.{quote(here.key[0])}"
+        if there.fields[there.key[0] if step.forward else step.field].kind.sqlite == "TEXT":
+            link += " COLLATE BINARY"
+        assert compiler.guard is not None
+        condition = f"{compiler.guard(compiler, there.name, 't')} AND {compiler.condition(step.where, 't')}"
+        sql = (
+            f"SELECT DISTINCT s.ordinal FROM carray(?) c CROSS JOIN {side_table(here.name)} o ON o.ordinal=c.value"
+            f" JOIN {quote(here.name)} f ON {self._joined(here, 'o', 'f')} JOIN {quote(there.name)} t ON {link}"
+            f" JOIN {side_table(there.name)} s ON {self._joined(there, 's', 't')} WHERE {condition}"
+        )
+        return self._ordinals(sql, [apsw.carray(signed(origin)), *compiler.bindings])
+
+    def ordinals(self, collection: str, keys: Iterable[Key]) -> View:
+        """The ordinals of keys."""
+        info = self.schema.info(collection)
+        sql = f"SELECT ordinal FROM {side_table(collection)} WHERE {' AND '.join(f'{quote(k)}=?' for k in info.key)}"
+        return view_of(row[0] for key in keys for row in self.db.execute(sql, key))
+
+    def rows(self, collection: str, fields: Sequence[str], view: View) -> Iterator[Sequence[Value]]:
+        """(ordinal, field, …) of the records of a view."""
+        if not view:
+            return iter(())
+        info = self.schema.info(collection)
+        names = ",".join(f"t.{quote(f)}" for f in fields)
+        sql = (
+            f"SELECT s.ordinal,{names} FROM carray(?) c CROSS JOIN {side_table(collection)} s ON s.ordinal=c.value"
+            f" JOIN {quote(collection)} t ON {self._joined(info, 's', 't')}"
+        )
+        return self.db.execute(sql, (apsw.carray(signed(view)),))
+
+    def query(
+        self, query: Query, fields: Sequence[str], scopes: Mapping[str, Filter] | None
+    ) -> tuple[list[Sequence[Value]], int | None]:
+        """The rows of a checked query, and the total if it was asked for."""
+        info, compiler = self.schema.info(query.collection), self._compiler(scopes)
+        assert compiler.guard is not None
+        guard = compiler.guard
+
+        def search(alias: str, words: list[str]) -> str:
+            texts = ",".join(f"{alias}.{quote(f)}" for f in info.search)
+            return f"ok_words({compiler.bind(fold(' '.join(words)))},{texts})"
+
+        select, count, counted = query_sql(
+            query, info, compiler, fields, search=search, extra=lambda alias: guard(compiler, info.name, alias)
+        )
+        total = self.db.execute(count, compiler.bindings[:counted]).get if query.total else None
+        return list(self.db.execute(select, compiler.bindings)), total

@@ -1,0 +1,329 @@
+"""A replica's store: one SQLite file, a writing connection, and a reading connection for each thread.
+
+Opening checks before it touches: an older program refuses a newer file, another identity's file and a damaged one unchanged.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from hashlib import sha256
+from typing import Any
+
+import apsw
+import msgspec
+
+from offlinekit.clock import Clock, SystemClock
+from offlinekit.exceptions import IdentityMismatch, SchemaError, StateError, StoreCorrupt, StoreError, StoreTooNew
+from offlinekit.expr import Compiler
+from offlinekit.expr.sql import quote
+from offlinekit.ids import RandomBytes
+from offlinekit.nodes import Value
+from offlinekit.query import Query, query_sql
+from offlinekit.schema import CollectionInfo, Schema
+from offlinekit.store.sqlite.connection import connect, mapped, write_transaction
+from offlinekit.store.sqlite.outbox import Outbox
+from offlinekit.store.sqlite.replica_ddl import FORMAT, META, STATE, additions, base_table, before_table, collection_sql, search_table
+from offlinekit.store.sqlite.replica_files import attach, create_generation, file_of, sweep
+
+__all__ = ["APPLYING", "CAPTURING", "DEVICE_ONLY", "Projection", "ReplicaStore", "projection_of"]
+
+CAPTURING, APPLYING, DEVICE_ONLY = 1, 2, 3
+_READS = {
+    apsw.SQLITE_SELECT, apsw.SQLITE_READ, apsw.SQLITE_FUNCTION, apsw.SQLITE_RECURSIVE,
+}  # fmt: skip
+_DENIED = (
+    "this statement is not allowed here: raw SQL may select, insert, update and delete the application's tables;"
+    " BEGIN, COMMIT, ATTACH, PRAGMA, DDL and offlinekit's own tables are not its business"
+)
+Projection = dict[str, list[str]]
+_pack, _unpack = msgspec.msgpack.encode, msgspec.msgpack.decode
+
+
+def projection_of(schema: Schema) -> tuple[bytes, Projection]:
+    """The field lists that replicas with this schema hold, and their 16-byte hash."""
+    fields = {info.name: list(info.replicated) for info in schema.replicated}
+    return sha256(_pack([[n, f] for n, f in sorted(fields.items())])).digest()[:16], fields
+
+
+class ReplicaStore:
+    """Opens (or creates) a replica's file for one identity. Thread-safe."""
+
+    def __init__(self, path: str | os.PathLike[str], schema: Schema, identity: str, *, clock: Clock | None = None,
+                 random: RandomBytes = secrets.token_bytes) -> None:  # fmt: skip
+        self.path, self.schema, self.identity = os.path.abspath(os.fspath(path)), schema, identity
+        self.clock, self.random = clock or SystemClock(), random
+        self.projection, self.fields = projection_of(schema)
+        self.lock = threading.RLock()
+        self._local = threading.local()
+        self._readers: list[tuple[threading.Thread, apsw.Connection]] = []
+        self.closed = False
+        self._examine()
+        self.db = connect(self.path)
+        self._attached: dict[str, int] = {}
+        self.generations: dict[str, int] = {}
+        try:
+            self.db.pragma("recursive_triggers", "on")  # so that REPLACE fires delete triggers
+            self.db.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)
+            self._migrate()
+            attach(self.db, self.path, self.generations, self._attached)
+        except BaseException:
+            self.db.close()
+            raise
+        self.outbox = Outbox(self.db, schema, self.projection)
+        sweep(self.path, self.generations)
+
+    # -- opening
+
+    def _examine(self) -> None:
+        """Refuses a file that is not for this program and person, before anything is written."""
+        if not os.path.exists(self.path) or os.path.getsize(self.path) == 0:
+            return
+        db = connect(self.path, readonly=True)
+        try:
+            with mapped(self.path):
+                tables = {str(r[0]) for r in db.execute("SELECT name FROM sqlite_schema WHERE type='table'")}
+                if "ok_meta" not in tables or "ok_gate" not in tables:
+                    if tables:
+                        raise StoreCorrupt(f"{self.path}: this database is no replica; give the replica a file of its own")
+                    return
+                meta = {str(n): _unpack(v) for n, v in db.execute("SELECT name,value FROM ok_meta")}
+                if not meta:
+                    return
+                if meta["format"] > FORMAT:
+                    raise StoreTooNew(meta["format"], FORMAT, "format")
+                if meta["identity"] != self.identity:
+                    raise IdentityMismatch(meta["identity"], self.identity)
+                if meta["version"] > self.schema.version:
+                    raise StoreTooNew(meta["version"], self.schema.version)
+                self._check_triggers(db)
+        finally:
+            db.close()
+
+    def _check_triggers(self, db: apsw.Connection) -> None:
+        sql = "SELECT name,tbl_name FROM sqlite_schema WHERE type='trigger' AND name NOT LIKE 'ok\\_%' ESCAPE '\\'"
+        for name, table in db.execute(sql):
+            if table in self.schema.collections or str(table).startswith("ok_"):
+                raise StoreError(f"{self.path}: trigger '{name}' on '{table}' is not ours and would fire on pulled records too;"
+                                 " drop it and do its work in the application")  # fmt: skip
+
+    def _migrate(self) -> None:
+        with mapped(self.path):
+            self.db.execute("BEGIN IMMEDIATE")
+            try:
+                for statement in (META + STATE).split(";"):
+                    self.db.execute(statement)
+                described = _pack(self.schema.describe(), order="sorted")
+                stored = self.meta("schema")
+                if stored is None:
+                    self._create()
+                elif stored != described:
+                    self._upgrade(_unpack(stored))
+                for info in self.schema:
+                    if info.own_file:
+                        self.db.execute("INSERT OR IGNORE INTO ok_file VALUES(?,0)", (info.name,))
+                    else:
+                        for statement in collection_sql(info):
+                            self.db.execute(statement)
+                self.set_meta("format", FORMAT)
+                self.set_meta("version", self.schema.version)
+                self.set_meta("schema", described)
+                known = self.meta("projections") or {}
+                known[self.projection] = self.fields
+                self.set_meta("projections", known)
+                self.generations = {str(c): int(g) for c, g in self.db.execute("SELECT collection,generation FROM ok_file")}
+                self._create_files()
+                self.db.execute("COMMIT")
+            except BaseException:
+                if not self.db.get_autocommit():
+                    self.db.execute("ROLLBACK")
+                raise
+
+    def _create(self) -> None:
+        self.set_meta("identity", self.identity)
+        self.set_meta("device", self.random(16))
+        self.set_meta("turn", b"")
+        self.set_meta("offset", 0.0)
+
+    def _create_files(self) -> None:
+        for collection, generation in self.generations.items():
+            if not os.path.exists(file_of(self.path, collection, generation)):
+                if generation:
+                    raise StoreCorrupt(f"{file_of(self.path, collection, generation)} is missing; restore it beside the replica")
+                create_generation(self.path, self.schema.info(collection), 0)
+
+    def _upgrade(self, old: dict[str, Any]) -> None:
+        """Additive changes: new collections and indexes are made as usual, new fields are added to tables that exist."""
+        if self.schema.version == self.meta("version"):
+            raise SchemaError("the schema changed and its version did not; raise Schema(..., version=...)")
+        for info, name, value in additions(old, self.schema):
+            f = info.fields[name]
+            literal = "NULL" if value is None else apsw.format_sql_value(value)
+            column = f"{quote(name)} {f.kind.sqlite}{'' if f.nullable else ' NOT NULL'} DEFAULT {literal}"
+            if info.own_file:
+                self._add_to_file(info, name, column)
+            else:
+                self._add(self.db, info, name, column)
+
+    def _add(self, db: apsw.Connection, info: CollectionInfo, name: str, column: str) -> None:
+        sql = "SELECT name FROM sqlite_schema WHERE type='trigger' AND tbl_name=?"
+        for (trigger,) in list(db.execute(sql, (info.name,))):
+            db.execute(f"DROP TRIGGER {quote(trigger)}")  # made anew with the field in them
+        tables = [quote(info.name)]
+        if info.writable:
+            tables.append(base_table(info.name))
+            db.execute(f"ALTER TABLE {before_table(info.name)} ADD COLUMN {quote(name)} {info.fields[name].kind.sqlite}")
+        for table in tables:
+            db.execute(f"ALTER TABLE {table} ADD COLUMN {column}")
+        if info.fields[name].search:
+            db.execute(f"DROP TABLE IF EXISTS {search_table(info.name)}")
+        for statement in collection_sql(info):
+            db.execute(statement)
+        if info.fields[name].search:
+            db.execute(f"INSERT INTO {search_table(info.name)}({search_table(info.name)}) VALUES('rebuild')")
+
+    def _add_to_file(self, info: CollectionInfo, name: str, column: str) -> None:
+        """Adds a field to a collection's own file, in a transaction of its own; harmless when the main file's then fails."""
+        generation = self.db.execute("SELECT generation FROM ok_file WHERE collection=?", (info.name,)).get or 0
+        path = file_of(self.path, info.name, generation)
+        if not os.path.exists(path):
+            return
+        db = connect(path)
+        try:
+            with write_transaction(db, path):
+                have = {r[0] for r in db.execute("SELECT name FROM pragma_table_info(?)", (info.name,))}
+                if name not in have:
+                    self._add(db, info, name, column)
+        finally:
+            db.close()
+
+    def close(self) -> None:
+        """Closes every connection; the replica's files may then be copied or deleted."""
+        with self.lock:
+            self.closed = True
+            for _, db in self._readers:
+                with suppress(apsw.Error):
+                    db.close()
+            self._readers.clear()
+            self.db.close()
+
+    # -- small values
+
+    def meta(self, name: str, db: apsw.Connection | None = None) -> Any:
+        """A stored small value, or None."""
+        found = (db or self.db).execute("SELECT value FROM ok_meta WHERE name=?", (name,)).get
+        return None if found is None else _unpack(found)
+
+    def set_meta(self, name: str, value: Any) -> None:
+        """Stores a small value, in the caller's transaction."""
+        self.db.execute("INSERT OR REPLACE INTO ok_meta VALUES(?,?)", (name, _pack(value)))
+
+    # -- transactions
+
+    @contextmanager
+    def write(self, mode: int = APPLYING) -> Iterator[apsw.Connection]:
+        """A write transaction with the gate open; durable when it ends, rolled back by any exception."""
+        with self.lock:
+            self.begin(mode)
+            try:
+                yield self.db
+                self.commit()
+            except BaseException:
+                self.rollback()
+                raise
+
+    def begin(self, mode: int) -> None:
+        """Opens a write transaction; the caller holds the lock."""
+        if self.closed:
+            raise StateError("the replica is closed")
+        with mapped(self.path):
+            attach(self.db, self.path, self.generations, self._attached)
+            self.db.execute("BEGIN IMMEDIATE")
+            self.gate(mode)
+
+    def gate(self, mode: int) -> None:
+        """What the triggers let pass for the rest of the transaction."""
+        self.db.execute("UPDATE ok_gate SET mode=?", (mode,))
+
+    def commit(self) -> None:
+        """Closes the gate and commits."""
+        with mapped(self.path):
+            self.gate(0)
+            self.db.execute("COMMIT")
+
+    def rollback(self) -> None:
+        """Undoes the transaction, if SQLite has not done so already."""
+        if not self.closed and not self.db.get_autocommit():
+            self.db.execute("ROLLBACK")
+
+    def raw(self, db: apsw.Connection, sql: str, bindings: Sequence[Value] | Mapping[str, Value], *, write: bool) -> list[Any]:
+        """One statement of the application, held to what it may do; returns all rows."""
+
+        def authorize(action: int, first: str | None, second: str | None, _db: str | None, trigger: str | None) -> int:
+            if action in _READS or (trigger or "").startswith("ok_"):
+                return int(apsw.SQLITE_OK)
+            if write and action in (apsw.SQLITE_INSERT, apsw.SQLITE_UPDATE, apsw.SQLITE_DELETE):
+                table = first or ""
+                return int(apsw.SQLITE_OK if not table.startswith("ok_") or table.startswith("ok_search_") else apsw.SQLITE_DENY)
+            return int(apsw.SQLITE_OK if action == apsw.SQLITE_PRAGMA and first == "data_version" else apsw.SQLITE_DENY)
+
+        db.authorizer = authorize
+        try:
+            with mapped(self.path):
+                return list(db.execute(sql, bindings))
+        except apsw.AuthError as error:
+            raise StateError(_DENIED) from error
+        finally:
+            db.authorizer = None
+
+    # -- reading
+
+    def reader(self) -> apsw.Connection:
+        """This thread's reading connection, attached to the current files."""
+        if self.closed:
+            raise StateError("the replica is closed")
+        db: apsw.Connection | None = getattr(self._local, "db", None)
+        if db is None:
+            db = connect(self.path, readonly=True)
+            db.pragma("query_only", "on")
+            self._local.db, self._local.attached = db, {}
+            with self.lock:
+                for thread, other in self._readers:
+                    if not thread.is_alive():
+                        other.close()
+                self._readers = [(t, c) for t, c in self._readers if t.is_alive()]
+                self._readers.append((threading.current_thread(), db))
+        with mapped(self.path):
+            attach(db, self.path, self.generations, self._local.attached)
+        return db
+
+    def select(self, query: Query, db: apsw.Connection, extra: str = "") -> tuple[list[Sequence[Value]], int | None]:
+        """The rows of a checked query, and the total if it was asked for; `extra` is a further condition over `r`."""
+        info, compiler = self.schema.info(query.collection), Compiler(self.schema)
+        names = list(info.fields) if info.device_only else list(info.replicated)
+
+        def search(alias: str, words: list[str]) -> str:
+            text = " ".join('"' + w.replace('"', '""') + '"*' for w in words)
+            table = search_table(info.name)
+            rowid = "rowid" if info.device_only else "_ordinal"
+            if not words:
+                return "1"
+            return f"{alias}.{rowid} IN (SELECT rowid FROM {table} WHERE {table} MATCH {compiler.bind(text)})"
+
+        sql, count, counted = query_sql(query, info, compiler, names, search=search, extra=(lambda _: extra) if extra else None)
+        with mapped(self.path):
+            total = db.execute(count, compiler.bindings[:counted]).get if query.total else None
+            return list(db.execute(sql, compiler.bindings)), total
+
+    def get(self, info: CollectionInfo, key: Sequence[Value], db: apsw.Connection) -> tuple[int, dict[str, Value]] | None:
+        """The visible record under a key, with its ordinal (0 in device-only collections)."""
+        names = list(info.fields) if info.device_only else list(info.replicated)
+        ordinal = "0" if info.device_only else "_ordinal"
+        where = " AND ".join(f"{quote(k)}=?" for k in info.key)
+        sql = f"SELECT {ordinal},{','.join(map(quote, names))} FROM {quote(info.name)} WHERE {where}"
+        with mapped(self.path):
+            row = next(iter(db.execute(sql, tuple(key))), None)
+        return None if row is None else (row[0], dict(zip(names, row[1:], strict=True)))

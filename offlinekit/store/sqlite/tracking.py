@@ -1,0 +1,216 @@
+"""How an authority on SQLite sees every change of its tables: side tables kept by triggers in pure SQL.
+
+Each collection has a side table (ordinal, key, version). It keeps the ordinals of vanished records, so it is a list of what
+was touched; every touched ordinal is looked up again, so false entries are harmless and missing ones are not. Rules:
+
+1. The version is the current epoch (`ok_now`), not a counter per row. Publishing a cursor closes the epoch.
+2. AFTER INSERT gives a key its former ordinal, else the next one of a counter that is never reset.
+3. Only a field that really differs touches, compared with COLLATE BINARY: nightly jobs rewrite everything.
+4. INSERT OR REPLACE by a plain connection fires no delete trigger. So BEFORE triggers touch every row that shares a unique
+   key with the new one, the rowid included, with defaults in the place of nulls, made from the live unique indexes.
+5. No statement in a trigger has an OR clause: the outer statement's would override it.
+6. A key changed by plain SQL is a deletion and an insertion.
+7. Trigger texts are compared whenever the schema moved; a collection whose texts differ is not tracked and is refused.
+"""
+
+from __future__ import annotations
+
+import apsw
+from attrs import frozen
+
+from offlinekit.exceptions import StoreError
+from offlinekit.expr.sql import quote
+from offlinekit.schema import CollectionInfo
+
+__all__ = ["Tracking", "create_table_sql", "side_table"]
+
+META = """
+CREATE TABLE IF NOT EXISTS ok_meta(name TEXT PRIMARY KEY, value) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS ok_now(id INTEGER PRIMARY KEY CHECK(id=1), epoch INTEGER NOT NULL) STRICT;
+INSERT INTO ok_now SELECT 1, 1 WHERE NOT EXISTS(SELECT 1 FROM ok_now);
+CREATE TABLE IF NOT EXISTS ok_mark(epoch INTEGER PRIMARY KEY, mark BLOB NOT NULL, at REAL NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS ok_receipt(id BLOB PRIMARY KEY, identity TEXT NOT NULL, outcome TEXT NOT NULL,
+  position INTEGER NOT NULL, code TEXT NOT NULL, body BLOB) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS ok_device(device BLOB PRIMARY KEY, identity TEXT NOT NULL, turn BLOB NOT NULL, previous BLOB NOT NULL,
+  request BLOB NOT NULL, seen REAL NOT NULL, report BLOB, revoked INTEGER NOT NULL DEFAULT 0,
+  confirmed REAL NOT NULL DEFAULT 0) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS ok_failure(id BLOB PRIMARY KEY, count INTEGER NOT NULL, message TEXT NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS ok_projection(hash BLOB PRIMARY KEY, fields BLOB NOT NULL) STRICT, WITHOUT ROWID;
+"""
+
+
+def side_table(collection: str) -> str:
+    """The quoted name of a collection's side table."""
+    return quote(f"ok_side_{collection}")
+
+
+def create_table_sql(info: CollectionInfo) -> str:
+    """The table of a collection that the application has not created itself."""
+    columns = []
+    for name, f in info.fields.items():
+        columns.append(f"{quote(name)} {f.kind.sqlite}{'' if f.nullable else ' NOT NULL'}")
+    key = ",".join(map(quote, info.key))
+    return f"CREATE TABLE {quote(info.name)}({', '.join(columns)}, PRIMARY KEY({key})) STRICT"
+
+
+@frozen
+class _Column:
+    name: str
+    type: str
+    notnull: bool
+    default: str | None
+
+
+class Tracking:
+    """The side table and triggers of one collection in one database, as they must be given its live table."""
+
+    def __init__(self, info: CollectionInfo) -> None:
+        self.info = info
+        self.side = side_table(info.name)
+        self.table = quote(info.name)
+
+    # -- the live table
+
+    def columns(self, db: apsw.Connection) -> dict[str, _Column]:
+        """The columns of the live table by lower-case name; empty when there is no such table."""
+        rows = db.execute(f"SELECT name,type,\"notnull\",dflt_value FROM pragma_table_xinfo({_text(self.info.name)})")
+        return {str(n).lower(): _Column(str(n), str(t).upper(), bool(nn), d) for n, t, nn, d in rows}
+
+    def missing(self, db: apsw.Connection) -> list[str]:
+        """The declared fields that the live table lacks."""
+        have = self.columns(db)
+        return [n for n in self.info.fields if n.lower() not in have]
+
+    def fit_sql(self, db: apsw.Connection, alias: str) -> str:
+        """The condition that the declared schema can hold a record, without what the table itself guarantees."""
+        have = self.columns(db)
+        row = db.execute("SELECT strict FROM pragma_table_list WHERE schema='main' AND name=?", (self.info.name,)).get
+        parts = []
+        for name, f in self.info.fields.items():
+            live = have[name.lower()]
+            column = f"{alias}.{quote(name)}"
+            typed = bool(row) and live.type == f.kind.sqlite and f.kind.name in ("text", "integer", "real", "bytes", "decimal")
+            if not typed:
+                fits = f.kind.fit_sql(column)
+                parts.append(f"({column} IS NULL OR {fits})" if f.nullable else f"({fits})")
+            if not f.nullable and not live.notnull:
+                parts.append(f"{column} IS NOT NULL")
+        return " AND ".join(parts)
+
+    def _unique(self, db: apsw.Connection) -> list[list[tuple[str, str]]] | None:
+        """The unique indexes as lists of (column, collation); None when one holds an expression."""
+        found = []
+        name = _text(self.info.name)
+        for (index,) in list(db.execute(f"SELECT name FROM pragma_index_list({name}) WHERE \"unique\" ORDER BY name")):
+            columns = list(db.execute(f"SELECT name,coll FROM pragma_index_xinfo({_text(index)}) WHERE key ORDER BY seqno"))
+            if any(column is None for column, _ in columns):
+                return None
+            found.append([(str(column), str(collation)) for column, collation in columns])
+        return found
+
+    def _has_rowid(self, db: apsw.Connection) -> bool:
+        return not db.execute("SELECT wr FROM pragma_table_list WHERE schema='main' AND name=?", (self.info.name,)).get
+
+    # -- texts
+
+    def side_sql(self) -> list[str]:
+        """The side table and its index on the version."""
+        keys = ", ".join(f"{quote(k)} {self.info.fields[k].kind.sqlite} NOT NULL" for k in self.info.key)
+        unique = ",".join(map(quote, self.info.key))
+        return [
+            f"CREATE TABLE IF NOT EXISTS {self.side}(ordinal INTEGER PRIMARY KEY AUTOINCREMENT, {keys},"
+            f" version INTEGER NOT NULL, UNIQUE({unique}))",
+            f"CREATE INDEX IF NOT EXISTS {quote(f'ok_touched_{self.info.name}')} ON {self.side}(version)",
+        ]
+
+    def _same_key(self, row: str, alias: str = "") -> str:
+        return " AND ".join(f"{alias}{quote(k)}={row}.{quote(k)} COLLATE BINARY" for k in self.info.key)
+
+    def trigger_sql(self, db: apsw.Connection) -> dict[str, str] | None:
+        """The triggers by name; None when a unique index cannot be copied into them."""
+        unique = self._unique(db)
+        if unique is None:
+            return None
+        info, side, table, columns = self.info, self.side, self.table, self.columns(db)
+        epoch = "(SELECT epoch FROM ok_now)"
+
+        def new(column: str) -> str:
+            c = columns[column.lower()]
+            return f"coalesce(NEW.{quote(column)},({c.default}))" if c.notnull and c.default is not None else f"NEW.{quote(column)}"
+
+        same = " OR ".join(
+            "(" + " AND ".join(f"{quote(c)}={new(c)} COLLATE {quote(coll)}" for c, coll in index) + ")" for index in unique
+        )
+        if self._has_rowid(db):
+            same = f"{same} OR rowid=NEW.rowid" if same else "rowid=NEW.rowid"
+        keys = ",".join(map(quote, info.key))
+        other = " OR ".join(f"{quote(k)} IS NOT OLD.{quote(k)} COLLATE BINARY" for k in info.key)
+        differs = " OR ".join(f"NEW.{quote(n)} IS NOT OLD.{quote(n)} COLLATE BINARY" for n in info.fields)
+        whole = " AND ".join(f"NEW.{quote(k)} IS NOT NULL" for k in info.key)
+        touch_new = (
+            f"UPDATE {side} SET version={epoch} WHERE {self._same_key('NEW')};"
+            f" INSERT INTO {side}({keys},version) SELECT {','.join(f'NEW.{quote(k)}' for k in info.key)},{epoch}"
+            f" WHERE {whole} AND NOT EXISTS(SELECT 1 FROM {side} WHERE {self._same_key('NEW')});"
+        )
+        touch_old = f"UPDATE {side} SET version={epoch} WHERE {self._same_key('OLD')};"
+        pairs = ",".join(f"{quote(k)} COLLATE BINARY" for k in info.key)
+
+        def touch_shared(where: str) -> str:
+            return f"UPDATE {side} SET version={epoch} WHERE ({keys}) IN (SELECT {pairs} FROM {table} WHERE {where});"
+
+        bodies = {
+            "insert_shared": f"BEFORE INSERT ON {table} WHEN EXISTS(SELECT 1 FROM {table} WHERE {same}) BEGIN {touch_shared(same)} END",
+            "insert": f"AFTER INSERT ON {table} BEGIN {touch_new} END",
+            "update_shared": f"BEFORE UPDATE ON {table} WHEN EXISTS(SELECT 1 FROM {table} WHERE ({same}) AND ({other}))"
+            f" BEGIN {touch_shared(f'({same}) AND ({other})')} END",
+            "update": f"AFTER UPDATE ON {table} WHEN {differs} BEGIN {touch_old} {touch_new} END",
+            "delete": f"AFTER DELETE ON {table} BEGIN {touch_old} END",
+        }
+        names = {what: f"ok_{what}_{info.name}" for what in bodies}
+        return {names[what]: f"CREATE TRIGGER {quote(names[what])} {body}" for what, body in bodies.items()}
+
+    # -- installing and comparing
+
+    def install(self, db: apsw.Connection) -> None:
+        """Creates side table and triggers, and gives ordinals to the records that have none; in the caller's transaction."""
+        for statement in self.side_sql():
+            db.execute(statement)
+        triggers = self.trigger_sql(db)
+        if triggers is None:
+            raise StoreError(f"'{self.info.name}' has a unique index on an expression, so REPLACE could go unseen; drop it")
+        for name, sql in triggers.items():
+            db.execute(f"DROP TRIGGER IF EXISTS {quote(name)}")
+            db.execute(sql)
+        self.number(db)
+
+    def number(self, db: apsw.Connection) -> int:
+        """Gives ordinals to records that have none; returns how many."""
+        keys, pairs = ",".join(map(quote, self.info.key)), ",".join(f"t.{quote(k)}" for k in self.info.key)
+        whole = " AND ".join(f"t.{quote(k)} IS NOT NULL" for k in self.info.key)
+        db.execute(
+            f"INSERT INTO {self.side}({keys},version) SELECT {pairs},(SELECT epoch FROM ok_now) FROM {self.table} t"
+            f" WHERE {whole} AND NOT EXISTS(SELECT 1 FROM {self.side} s WHERE {self._same_key('t', 's.')})"
+        )
+        return db.changes()
+
+    def touch_all(self, db: apsw.Connection) -> int:
+        """Touches every ordinal of the collection; returns how many."""
+        db.execute(f"UPDATE {self.side} SET version=(SELECT epoch FROM ok_now)")
+        return db.changes()
+
+    def why_untracked(self, db: apsw.Connection, live: dict[str, str]) -> str:
+        """Why changes of the collection may go unseen; empty when they cannot. `live` holds the triggers of the database."""
+        if not self.columns(db):
+            return "its table is gone"
+        if missing := self.missing(db):
+            return f"its table lacks {', '.join(missing)}"
+        wanted = self.trigger_sql(db)
+        if wanted is None:
+            return "a unique index on an expression cannot be copied into triggers"
+        if any(live.get(name) != sql for name, sql in wanted.items()):
+            return "its triggers are missing or do not fit its unique indexes"
+        return ""
+
+
+def _text(value: str) -> str:
+    return "'" + value.replace("'", "''") + "'"

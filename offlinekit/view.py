@@ -1,0 +1,61 @@
+"""Views: sets of ordinals as Roaring bitmaps. The only module that knows pyroaring.
+
+An ordinal is a positive integer below 2^32. A view's digest is taken over its sorted 32-bit ordinals and not over the
+serialised bitmap, because bitmaps of equal sets may be serialised differently.
+"""
+
+from __future__ import annotations
+
+import sys
+from array import array
+from collections.abc import Iterable
+from hashlib import sha256
+from itertools import islice
+
+from pyroaring import BitMap
+
+from offlinekit.exceptions import ProtocolError
+
+__all__ = ["EMPTY_DIGEST", "View", "digest", "pack_view", "signed", "unpack_view", "view_of"]
+
+View = BitMap
+_CHUNK = 65_536
+
+
+def view_of(ordinals: Iterable[int]) -> View:
+    """The view of ordinals in any order, built in chunks so that memory stays flat."""
+    view, iterator = BitMap(), iter(ordinals)
+    while chunk := array("I", islice(iterator, _CHUNK)):
+        view.update(chunk)
+    return view
+
+
+def digest(view: View) -> bytes:
+    """16 bytes of SHA-256 over the sorted ordinals, four big-endian bytes each."""
+    numbers = view.to_array()
+    if sys.byteorder == "little":
+        numbers.byteswap()
+    return sha256(numbers).digest()[:16]
+
+
+EMPTY_DIGEST = digest(BitMap())
+
+
+def pack_view(view: View) -> bytes:
+    """The portable Roaring format; nothing for an empty view."""
+    return view.serialize() if view else b""
+
+
+def unpack_view(data: bytes) -> View:
+    """The view of bytes from `pack_view`; raises ProtocolError for anything else."""
+    if not data:
+        return BitMap()
+    try:
+        return BitMap.deserialize(data)
+    except (ValueError, IndexError, RuntimeError) as error:
+        raise ProtocolError(f"not a bitmap: {error}") from error
+
+
+def signed(view: View) -> array[int]:
+    """The ordinals as 64-bit integers, for binding to a statement as one array."""
+    return array("q", view.to_array())
