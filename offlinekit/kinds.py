@@ -46,10 +46,9 @@ class Kind:
     def fits(self, stored: Value) -> bool:
         """Whether a storage value, which may come from anywhere, is one of this kind."""
         try:
-            again = self.store(self.load(stored))
+            return self.store(self.load(stored)) == stored
         except (ValueError, TypeError, AttributeError, ArithmeticError):
             return False
-        return type(again) is type(stored) and again == stored  # 1, 1.0 and True are equal, but not stored alike
 
     def fit_sql(self, column: str) -> str:
         """`fits` as SQL over a column that is not null; exact wherever a plain program can write."""

@@ -39,7 +39,7 @@ from offlinekit.nodes import (
     Within,
 )
 
-__all__ = ["Collection", "CollectionInfo", "Field", "Schema", "field", "info_of"]
+__all__ = ["Collection", "CollectionInfo", "Field", "Schema", "field", "info_of", "projection_digest"]
 
 T = TypeVar("T")
 _NAME = re.compile(r"[a-zA-Z][a-zA-Z0-9_]{0,62}")
@@ -296,8 +296,8 @@ class CollectionInfo:
                 None if f.default is _UNSET or f.default is None else str(f.initial())]
             for n, f in self.fields.items()
         }  # fmt: skip
-        return {"fields": fields, "key": list(self.key), "indexes": sorted(map(list, self.indexes)), "own_file": self.own_file,
-                "writable": self.writable, "device_only": self.device_only}  # fmt: skip
+        return {"fields": fields, "key": list(self.key), "indexes": sorted(map(list, self.indexes)),
+                "own_file": self.own_file, "writable": self.writable, "device_only": self.device_only}  # fmt: skip
 
 
 def info_of(collection: type[Collection] | Collection) -> CollectionInfo:
@@ -470,3 +470,13 @@ class Schema:
     def hash(self) -> bytes:
         """16 bytes that differ when the declaration does."""
         return sha256(msgspec.json.encode(self.describe(), order="sorted")).digest()[:16]
+
+    @property
+    def projection(self) -> dict[str, list[str]]:
+        """The fields that a replica holds, by collection."""
+        return {info.name: list(info.replicated) for info in self.replicated}
+
+
+def projection_digest(fields: Mapping[str, Sequence[str]]) -> bytes:
+    """16 bytes of SHA-256 that name field lists."""
+    return sha256(msgspec.msgpack.encode([[n, list(f)] for n, f in sorted(fields.items())])).digest()[:16]

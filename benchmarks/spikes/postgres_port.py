@@ -196,7 +196,7 @@ def cause(error):
     return error
 
 
-def push(db, *mutations):
+def push(db, *mutations, level="READ COMMITTED"):
     """All in one transaction, run again from its start when PostgreSQL asks for it: nobody may have written before."""
     for attempt in range(5):
         if (state := db.info.transaction_status) == TransactionStatus.INERROR:
@@ -206,6 +206,7 @@ def push(db, *mutations):
         db.rollback()  # raises inside a transaction() block of the caller
         try:
             with db.transaction():
+                db.execute(f"SET TRANSACTION ISOLATION LEVEL {level}")  # of ours alone, also on a lent connection
                 return [settle(db, *mutation) for mutation in mutations]
         except Exception as error:
             if attempt == 4 or not isinstance(cause(error), RETRY):
@@ -289,7 +290,7 @@ def tracking(cluster):
 
 
 def definitions(cluster):
-    """(1) DDL seen by Texts of triggers and fields, by Identities of objects, by an Event trigger; rolled back."""
+    """(1) DDL seen by Texts of triggers and fields, Identities of objects, an Event trigger on drops and rewrites."""
     for name, sql in DDL.items():
         with cluster.connect() as db:
             db.execute(EVENTS + "INSERT INTO item VALUES (1, 'a', 'x', 1)")
@@ -379,14 +380,20 @@ def pair(ident, other, pause=0):
     return uuid.uuid4(), lambda db: (db.execute("INSERT INTO pair VALUES (%s, %s)", (ident, other)), time.sleep(pause))
 
 
+def count_up(db):
+    """A hook that reads before it writes."""
+    price = one(db, "SELECT price FROM item WHERE id = 1")
+    time.sleep(0.15)
+    db.execute("UPDATE item SET price = %s WHERE id = 1", (price + 1,))
+
+
 def receipts(cluster):
     """(4) One effect and one receipt, whoever sends what how often."""
 
-    def race(*pushes, level=None):
+    def race(*pushes, level="READ COMMITTED"):
         def send(mutations):
             with cluster.connect() as db:
-                db.isolation_level = level
-                return sorted(push(db, *mutations))
+                return sorted(push(db, *mutations, level=level))
 
         retries.clear()
         with ThreadPoolExecutor() as pool:
@@ -395,11 +402,15 @@ def receipts(cluster):
 
     x, y = pair(20, 20, 0.15), pair(21, 21, 0.15)
     note("same mutation twice at once: the second waits, both get one receipt", race([x], [x]) and not retries)
-    for level in (psycopg.IsolationLevel.REPEATABLE_READ, psycopg.IsolationLevel.SERIALIZABLE):
-        z = pair(level, level, 0.15)
-        note(f"the same, {level.name}: serialisation failure, run again", race([z], [z], level=level) and retries != [])
+    for number, level in enumerate(("REPEATABLE READ", "SERIALIZABLE")):
+        z = pair(number, number, 0.15)
+        note(f"the same, {level}: serialisation failure, run again", race([z], [z], level=level) and retries != [])
     x = pair(22, 22, 0.15)
     note("two in opposite order: deadlock, run again, one receipt each", race([x, y], [y, x]) and retries != [])
+    for level in ("READ COMMITTED", "SERIALIZABLE"):
+        before = one(cluster, "SELECT price FROM item WHERE id = 1")
+        race([(uuid.uuid4(), count_up)], [(uuid.uuid4(), count_up)], level=level)
+        note(f"two hooks read and add 1, {level}: added", one(cluster, "SELECT price FROM item WHERE id = 1") - before)
     with cluster.connect() as db:
         both = (uuid.uuid4(), lambda db: (pair(33, 34)[1](db), pair(34, 33)[1](db)))
         codes = [r[1] for r in push(db, pair(30, 99), both, pair(20, 20))]

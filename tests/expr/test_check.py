@@ -117,6 +117,7 @@ HIDDEN = "customer.credit is online_only and may not decide what a device holds 
         (Text("customer", "credit", "contains", "x"), HIDDEN),
         (Within("customer", "city", "customer", everything), "customer.city does not refer to 'customer'"),
         (Some("customer", "order", "number", everything), "order.number does not refer to 'customer'"),
+        (Some("order", "order", "customer", everything), "order.customer does not refer to 'customer'"),
         (Order.customer.within(everything), "a filter on 'order' stands where one on 'customer' is needed;"
          " reach another collection with reference.within(...)"),
         (And((everything, True)), "True is no filter"),  # type: ignore[arg-type]

@@ -197,6 +197,12 @@ def test_time_never_runs_back_when_it_is_cut(now: int, later: int, zone: str, gr
     assert cut(start.timestamp(), grain, zone).timestamp() == start.timestamp()
 
 
+def test_day_on_which_midnight_comes_twice_has_one_start():
+    moments = [moment(f"2024-11-03T0{hours}:30:00+00:00") for hours in (4, 5, 6)]
+    starts = [cut(now, "day", "America/Havana").timestamp() for now in moments]
+    assert starts == [moment("2024-11-03T04:00:00+00:00")] * 3
+
+
 @given(st.integers(0, 4_000_000_000), ZONES, st.integers(-400, 400))
 def test_day_is_the_date_on_the_wall_and_begins_when_it_begins(now: int, zone: str, offset: int):
     bounds = Bounds(now, zone)

@@ -10,7 +10,6 @@ import secrets
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from hashlib import sha256
 from typing import Any
 
 import apsw
@@ -23,13 +22,13 @@ from offlinekit.expr.sql import quote
 from offlinekit.ids import RandomBytes
 from offlinekit.nodes import Value
 from offlinekit.query import Query, query_sql
-from offlinekit.schema import CollectionInfo, Schema
+from offlinekit.schema import CollectionInfo, Schema, projection_digest
 from offlinekit.store.sqlite.connection import connect, mapped, write_transaction
 from offlinekit.store.sqlite.outbox import Outbox
 from offlinekit.store.sqlite.replica_ddl import FORMAT, META, STATE, additions, base_table, before_table, collection_sql, search_table
 from offlinekit.store.sqlite.replica_files import attach, create_generation, file_of, sweep
 
-__all__ = ["APPLYING", "CAPTURING", "DEVICE_ONLY", "Projection", "ReplicaStore", "projection_of"]
+__all__ = ["APPLYING", "CAPTURING", "DEVICE_ONLY", "ReplicaStore"]
 
 CAPTURING, APPLYING, DEVICE_ONLY = 1, 2, 3
 _READS = {
@@ -39,14 +38,7 @@ _DENIED = (
     "this statement is not allowed here: raw SQL may select, insert, update and delete the application's tables;"
     " BEGIN, COMMIT, ATTACH, PRAGMA, DDL and offlinekit's own tables are not its business"
 )
-Projection = dict[str, list[str]]
 _pack, _unpack = msgspec.msgpack.encode, msgspec.msgpack.decode
-
-
-def projection_of(schema: Schema) -> tuple[bytes, Projection]:
-    """The field lists that replicas with this schema hold, and their 16-byte hash."""
-    fields = {info.name: list(info.replicated) for info in schema.replicated}
-    return sha256(_pack([[n, f] for n, f in sorted(fields.items())])).digest()[:16], fields
 
 
 class ReplicaStore:
@@ -56,7 +48,8 @@ class ReplicaStore:
                  random: RandomBytes = secrets.token_bytes) -> None:  # fmt: skip
         self.path, self.schema, self.identity = os.path.abspath(os.fspath(path)), schema, identity
         self.clock, self.random = clock or SystemClock(), random
-        self.projection, self.fields = projection_of(schema)
+        self.fields = schema.projection
+        self.projection = projection_digest(self.fields)
         self.lock = threading.RLock()
         self._local = threading.local()
         self._readers: list[tuple[threading.Thread, apsw.Connection]] = []

@@ -1,0 +1,406 @@
+"""Answering a pull: the difference of two bitmaps.
+
+    M        = scope ∩ ((own filter \\ unpicked) ∪ picks ∪ include steps ∪ implicit picks)      at the snapshot's cursor
+    put      = (M \\ V) ∪ (M ∩ V ∩ touched after the device's cursor)
+    drop     = V \\ M
+    new view = M, new cursor, new token
+
+Move-in, move-out, deletion, loss of permission, passing time and a changed filter are one case. `drop` is V \\ M uncut: ordinals that
+this history never issued are dropped like others.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
+from hashlib import sha256
+from typing import Any, Generic, TypeVar
+
+import msgspec
+from attrs import field, frozen, mutable
+
+from offlinekit.authority.files import Files
+from offlinekit.authority.token import Token, open_token, seal
+from offlinekit.exceptions import FilterError, ProtocolError
+from offlinekit.nodes import Const, Filter, Value
+from offlinekit.protocol import messages as m
+from offlinekit.protocol.codec import INLINE_MAX
+from offlinekit.protocol.state import state_digest
+from offlinekit.schema import Schema
+from offlinekit.selection import Offer, Plan, Selection, Source, Step, plan_of
+from offlinekit.store.port import AuthorityStore, Snapshot
+from offlinekit.view import View, digest, pack_view, unpack_view
+
+__all__ = ["Asker", "Cache", "Puller"]
+
+GUARD_HELD = 1000
+DURABLE_S = 7 * 86_400.0
+INLINE_ROWS = 5000
+_GRAIN_S = 86_400.0
+K = TypeVar("K")
+T = TypeVar("T")
+
+
+class Cache(Generic[K, T]):
+    """A bounded map that forgets what was not used for longest; safe in threads."""
+
+    def __init__(self, size: int) -> None:
+        self._size, self._items, self._lock = size, OrderedDict[K, T](), threading.Lock()
+
+    def get(self, key: K) -> T | None:
+        """The value, or None."""
+        with self._lock:
+            if key in self._items:
+                self._items.move_to_end(key)
+            return self._items.get(key)
+
+    def put(self, key: K, value: T) -> None:
+        """Remembers a value."""
+        with self._lock:
+            self._items[key] = value
+            self._items.move_to_end(key)
+            while len(self._items) > self._size:
+                self._items.popitem(last=False)
+
+    def clear(self) -> None:
+        """Forgets everything."""
+        with self._lock:
+            self._items.clear()
+
+
+@frozen
+class Asker:
+    """Who asks: a verified identity with its claims; `key` tells askers with different rights apart."""
+
+    identity: str
+    claims: Mapping[str, Any]
+    key: bytes
+
+    @classmethod
+    def of(cls, identity: str, claims: Mapping[str, Any], named: Iterable[str]) -> Asker:
+        """An asker, told apart by the claims that scopes and offer name; others, such as an expiry, make no difference."""
+        used = {name: claims[name] for name in named if name in claims}
+        try:
+            plain = msgspec.json.encode([identity, used], order="deterministic")
+        except (TypeError, ValueError) as error:
+            raise FilterError(f"claims must be plain values: {error}") from error
+        return cls(identity, claims, sha256(plain).digest()[:16])
+
+
+@mutable
+class _Asked:
+    """One pull on its way through: what was asked, resolved."""
+
+    request: m.Pull
+    asker: Asker
+    table: m.Table
+    selection: Selection
+    snapshot: Snapshot
+    now: float
+    tokens: dict[int, Token | None]
+    fields: Mapping[str, Sequence[str]]
+    plan: Plan
+    implicit: Mapping[str, View]
+
+
+@frozen
+class _Difference:
+    """What changes in one collection, of which `held` records were held."""
+
+    held: int
+    new: View
+    put: View
+    drop: View
+    added_fields: tuple[str, ...] = ()
+    added: View = field(factory=View)
+
+
+class Puller:
+    """Answers pulls and previews over a store. Holds caches only; correctness does not depend on them."""
+
+    def __init__(self, store: AuthorityStore, schema: Schema, offer: Offer, scopes: Mapping[str, Filter], files: Files) -> None:
+        self.store, self.schema, self.offer, self.scopes, self.files = store, schema, offer, scopes, files
+        self.tables: Cache[tuple[bytes, bytes], m.Table] = Cache(4096)
+        self.selections: Cache[tuple[bytes, bytes], Selection] = Cache(4096)
+        self.views: Cache[tuple[bytes, bytes], View] = Cache(1024)
+        self.counts: dict[str, int] = {}
+        self._claims = sorted(offer.claims())
+
+    def forget(self) -> None:
+        """Empties the caches, as a restart does."""
+        for cache in (self.tables, self.selections, self.views):
+            cache.clear()
+
+    def _count(self, what: str) -> None:
+        self.counts[what] = self.counts.get(what, 0) + 1
+
+    # -- what is asked
+
+    def answer(self, request: m.Pull, asker: Asker, fields: Mapping[str, Sequence[str]]) -> m.Answer:
+        """The answer to a pull or preview."""
+        table = self._table(request, asker)
+        if table is None:
+            return m.NeedState()
+        selection = self._selection(table, request, asker)
+        if selection is None:
+            return m.NeedSelection()
+        now = self.store.now()
+        if selection.until is not None and now >= selection.until and not isinstance(request, m.Preview):
+            return m.Expired(until=selection.until, now=now)
+        with self.store.snapshot() as snapshot:
+            device = snapshot.device(request.device)
+            if device is not None and device.revoked:
+                return m.Revoked()
+            if request.witness and not snapshot.honoured(request.witness):
+                return m.NewHistory()
+            tokens = {n: open_token(g.token, self.store.secret) for n, g in enumerate(table.groups)}
+            if any(t is not None and not snapshot.honoured(t.cursor) for t in tokens.values()):
+                return m.NewHistory()
+            confirmed = device is not None and device.confirmed_until > now
+            bounds = _bounds_time(now, [t for t in tokens.values() if t is not None])
+            if isinstance(request, m.Preview):
+                selection = self._candidate(request, asker)
+            plan = plan_of(self.schema, self.offer, self.scopes, selection, asker.claims, bounds)
+            implicit = {c: unpack_view(b) for c, b in table.implicit.items()}
+            asked = _Asked(request, asker, table, selection, snapshot, bounds, tokens, fields, plan, implicit)
+            return self._preview(asked) if isinstance(request, m.Preview) else self._pull(asked, confirmed)
+
+    def _table(self, request: m.Pull, asker: Asker) -> m.Table | None:
+        key = (asker.key, request.state)
+        if request.table is None:
+            return self.tables.get(key)
+        if state_digest(request.table, request.projection) != request.state:
+            raise ProtocolError("the table does not have the digest that the request names")
+        named = sorted(c for g in request.table.groups for c in g.collections)
+        if named != sorted(c.name for c in self.schema.replicated if c.name in named) or len(request.table.groups) > 64:
+            raise ProtocolError("the groups do not name replicated collections once each")
+        self.tables.put(key, request.table)
+        return request.table
+
+    def _selection(self, table: m.Table, request: m.Pull, asker: Asker) -> Selection | None:
+        if table.selection == Selection().digest:
+            return Selection()
+        key = (asker.key, table.selection)
+        if request.selection is None:
+            return self.selections.get(key)
+        selection = self._decode(request.selection, asker)
+        if selection.digest != table.selection:
+            raise ProtocolError("the selection does not have the digest that the request names")
+        self.selections.put(key, selection)
+        return selection
+
+    def _decode(self, data: bytes, asker: Asker) -> Selection:
+        selection = Selection.decode(data, self.schema, self.offer)
+        if selection.identity != asker.identity:
+            raise ProtocolError("the selection was made by somebody else")
+        return selection
+
+    def _candidate(self, request: m.Preview, asker: Asker) -> Selection:
+        return self._decode(request.candidate, asker)
+
+    # -- sets
+
+    def members(self, asked: _Asked, collection: str) -> View:
+        """M of a collection."""
+        snapshot, scopes = asked.snapshot, asked.plan.scopes
+        found = View()
+        for term in asked.plan.terms.get(collection, ()):
+            found |= self._term(asked, term)
+        implicit = asked.implicit.get(collection)
+        if implicit:
+            found |= snapshot.evaluate(collection, Const(True), scopes, implicit - found)
+        return found
+
+    def _term(self, asked: _Asked, term: Source | Step) -> View:
+        snapshot, scopes = asked.snapshot, asked.plan.scopes
+        if isinstance(term, Step):
+            return snapshot.step(term, self._term(asked, term.origin), scopes)
+        found = snapshot.evaluate(term.collection, term.where, scopes)
+        if term.unpicks:
+            found -= snapshot.ordinals(term.collection, term.unpicks)
+        if term.picks:
+            picked = snapshot.ordinals(term.collection, term.picks) - found
+            found |= snapshot.evaluate(term.collection, Const(True), scopes, picked)
+        return found
+
+    def _hash(self, asked: _Asked, collection: str) -> bytes:
+        return asked.plan.hash(collection, asked.table.implicit.get(collection, b""))
+
+    def _scope_key(self, asked: _Asked, collection: str, view_digest: bytes) -> tuple[bytes, bytes]:
+        """Views are cached by scope and digest: by the digest alone, somebody else's ordinals would leak through `drop`."""
+        return asked.asker.key + collection.encode(), view_digest
+
+    def _held(self, asked: _Asked, group: m.GroupState, token: Token | None, collection: str) -> View | None:
+        """V, from the cache if a token vouches for it, else from the request; None: the device must be asked."""
+        if token is not None:
+            key = self._scope_key(asked, collection, token.parts[collection][1])
+            known = self.views.get(key)
+            if known is not None:
+                return known
+        if not group.holds:
+            return View()
+        if asked.request.views is None:
+            return None
+        view = unpack_view(asked.request.views.get(collection, b""))
+        if token is not None and digest(view) == token.parts[collection][1]:
+            self.views.put(key, view)
+        else:
+            self._count("unvouched")
+        return view
+
+    # -- the difference
+
+    def _unchanged(self, asked: _Asked, group: m.GroupState, token: Token | None) -> dict[str, bytes]:
+        """The collections of a group whose token proves that nothing changed, with their digests."""
+        if token is None or token.projection != asked.request.projection or set(token.parts) != set(group.collections):
+            return {}
+        found = {}
+        for collection in group.collections:
+            hash_, view_digest = token.parts[collection]
+            if hash_ == self._hash(asked, collection):
+                if not asked.snapshot.any_touched(asked.plan.depends(collection), token.cursor):
+                    found[collection] = view_digest
+        return found
+
+    def _difference(self, asked: _Asked, token: Token | None, collection: str, held: View) -> _Difference:
+        new = self.members(asked, collection)
+        put, both = new - held, new & held
+        if token is None:
+            return _Difference(len(held), new, View(new), held - new)
+        put |= both & asked.snapshot.touched(collection, token.cursor)
+        if token.projection != asked.request.projection:
+            before = (self.store.projection(token.projection) or {}).get(collection)
+            if before is None:
+                put = View(new)
+            elif gained := tuple(f for f in asked.fields[collection] if f not in before):
+                self._count("added fields")
+                return _Difference(len(held), new, put, held - new, gained, both - put)
+        return _Difference(len(held), new, put, held - new)
+
+    def _differences(self, asked: _Asked) -> tuple[dict[int, dict[str, bytes]], dict[str, _Difference]] | m.NeedView:
+        """For each group what is unchanged, and for each other collection the difference; or the views that are missing."""
+        same = {n: self._unchanged(asked, g, asked.tokens[n]) for n, g in enumerate(asked.table.groups)}
+        held: dict[str, View] = {}
+        missing: list[str] = []
+        for n, group in enumerate(asked.table.groups):
+            token = asked.tokens[n]
+            if token is not None and set(token.parts) != set(group.collections):
+                token = asked.tokens[n] = None
+            for collection in group.collections:
+                if collection not in same[n]:
+                    view = self._held(asked, group, token, collection)
+                    if view is None:
+                        missing.append(collection)
+                    else:
+                        held[collection] = view
+        if missing:
+            self._count("need_view")
+            return m.NeedView(collections=missing)
+        token_of = {c: asked.tokens[n] for n, g in enumerate(asked.table.groups) for c in g.collections}
+        return same, {c: self._difference(asked, token_of[c], c, v) for c, v in held.items()}
+
+    def _pull(self, asked: _Asked, confirmed: bool) -> m.Answer:
+        found = self._differences(asked)
+        if isinstance(found, m.NeedView):
+            return found
+        same, differences = found
+        durable = asked.snapshot.durable_position(self.store.now() - DURABLE_S)
+        receipts = sorted(asked.snapshot.receipts(asked.request.awaited))
+        if not differences:
+            self._count("same")
+            return m.Same(now=self.store.now(), durable_through=durable, receipts=receipts)
+        if not confirmed and (back := self._guard(asked, differences)):
+            self._count("held_back")
+            return back
+        parts, manifest = self._parts(asked, differences)
+        groups = []
+        for n, group in enumerate(asked.table.groups):
+            if len(same[n]) == len(group.collections):
+                continue
+            of_group = {c: parts.get(c) or m.Part(digest=same[n][c]) for c in group.collections}
+            token = Token(
+                asked.snapshot.cursor, asked.now, asked.table.selection, asked.request.projection,
+                {c: (self._hash(asked, c), p.digest) for c, p in of_group.items()},
+            )  # fmt: skip
+            groups.append(m.Group(collections=of_group, token=seal(token, self.store.secret), cursor=asked.snapshot.cursor))
+        self._remember(asked, groups, differences)
+        self._count("bulk" if manifest else "delta")
+        claims = {name: asked.asker.claims[name] for name in self._claims if name in asked.asker.claims}
+        unfit = sum(len(asked.snapshot.unfit(c)) for c in differences)
+        return m.Delta(state=asked.request.state, groups=groups, file=manifest, claims=claims, unfit=unfit,
+                       now=self.store.now(), durable_through=durable, receipts=receipts)  # fmt: skip
+
+    def _guard(self, asked: _Asked, differences: Mapping[str, _Difference]) -> m.HeldBack | None:
+        for n, group in enumerate(asked.table.groups):
+            token = asked.tokens[n]
+            if token is None or token.selection != asked.table.selection:
+                continue
+            for collection in group.collections:
+                d = differences.get(collection)
+                if d is not None and d.held >= GUARD_HELD and 2 * len(d.drop) > d.held:
+                    return m.HeldBack(collection=collection, held=d.held, drop=len(d.drop))
+        return None
+
+    def _parts(self, asked: _Asked, differences: Mapping[str, _Difference]) -> tuple[dict[str, m.Part], m.Manifest | None]:
+        """The parts of an answer; what does not fit a message goes into one file, written in this snapshot."""
+        snapshot, fields = asked.snapshot, asked.fields
+        parts = {c: m.Part(digest=digest(d.new), drop=pack_view(d.drop)) for c, d in differences.items()}
+        total = sum(len(d.put) + len(d.added) for d in differences.values())
+        if total <= INLINE_ROWS:
+            size = 0
+            for c, d in differences.items():
+                put = [list(row) for row in snapshot.rows(c, fields[c], d.put)]
+                added = None
+                if d.added_fields:
+                    rows = [list(row) for row in snapshot.rows(c, d.added_fields, d.added)]
+                    added = m.Added(fields=list(d.added_fields), rows=rows)
+                parts[c] = m.Part(digest=parts[c].digest, drop=parts[c].drop, put=put, added=added)
+                size += len(msgspec.msgpack.encode(parts[c]))
+            if size <= INLINE_MAX:
+                return parts, None
+        in_file = {c: d.put | d.added for c, d in differences.items() if d.put or d.added}
+        tables = ((c, fields[c], snapshot.rows(c, fields[c], view)) for c, view in in_file.items())
+        manifest = self.files.make(asked.asker.identity, self.store.now(), tables)
+        for c, d in differences.items():
+            n = len(in_file.get(c, ()))
+            parts[c] = m.Part(digest=digest(d.new), drop=pack_view(d.drop), in_file=n)
+        return parts, manifest
+
+    def _remember(self, asked: _Asked, groups: list[m.Group], differences: Mapping[str, _Difference]) -> None:
+        for collection, d in differences.items():
+            self.views.put(self._scope_key(asked, collection, digest(d.new)), d.new)
+        answered = {tuple(sorted(g.collections)): g for g in groups}
+        states = []
+        for old in asked.table.groups:
+            new = answered.get(tuple(sorted(old.collections)))
+            if new is None:
+                states.append(old)
+            else:
+                holds = any(p.digest != digest(View()) for p in new.collections.values())
+                states.append(m.GroupState(collections=old.collections, token=new.token, holds=holds))
+        table = m.Table(selection=asked.table.selection, groups=states, implicit=asked.table.implicit)
+        self.tables.put((asked.asker.key, state_digest(table, asked.request.projection)), table)
+
+    # -- preview
+
+    def _preview(self, asked: _Asked) -> m.Answer:
+        """The same sets as the pull that would follow, counted."""
+        found = self._differences(asked)
+        if isinstance(found, m.NeedView):
+            return found
+        parts = {c: self._preview_part(asked, c, d) for c, d in found[1].items()}
+        return m.Previewed(collections=parts)
+
+    def _preview_part(self, asked: _Asked, collection: str, d: _Difference) -> m.PreviewPart:
+        sample = View(d.put.to_array()[:: max(1, len(d.put) // 200)])
+        rows: list[Sequence[Value]] = list(asked.snapshot.rows(collection, asked.fields[collection], sample))
+        bytes_ = len(msgspec.msgpack.encode([list(r) for r in rows])) * len(d.put) // max(1, len(rows))
+        return m.PreviewPart(fetch=len(d.put), drop=len(d.drop), hold=len(d.new), bytes=bytes_ + len(pack_view(d.drop)))
+
+
+def _bounds_time(now: float, tokens: list[Token]) -> float:
+    """When time bounds are cut: never earlier than in a token, unless that is more than a grain ahead (a clock once at 2099)."""
+    return max([now, *(t.time for t in tokens if t.time <= now + _GRAIN_S)])
+
+

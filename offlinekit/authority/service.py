@@ -1,0 +1,259 @@
+"""The authority: what it serves to whom, and the one entry that every transport calls.
+
+    authority = Authority(SQLiteStore("hq.db"), schema, offer=offer, scopes={Customer: mine})
+
+    @authority.intent("place_order", writes={Order: "insert"})
+    def place_order(changes: Changes, ctx: Context) -> None: ...
+
+    body = authority.handle(request_bytes, identity, claims)
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import msgspec
+
+from offlinekit.authority.files import Files
+from offlinekit.authority.hooks import Hook, Transaction, Writes, make_intent
+from offlinekit.authority.pulling import Asker, Puller
+from offlinekit.authority.pushing import Pusher
+from offlinekit.conflict import POLICIES, Policy
+from offlinekit.exceptions import (
+    FilterError,
+    InvalidValue,
+    LimitExceeded,
+    NotTracked,
+    ProtocolError,
+    RecordNotFound,
+    SchemaError,
+    StoreBusy,
+    TooLarge,
+    VersionNotSupported,
+    nearest,
+)
+from offlinekit.expr import Allowed, check, decode_filter, dependencies, names_used
+from offlinekit.ids import RandomBytes
+from offlinekit.nodes import Claim, Filter
+from offlinekit.protocol import messages as m
+from offlinekit.protocol.codec import decode_request, encode
+from offlinekit.protocol.version import check_version
+from offlinekit.query import LIMIT_MAX, Query, Select, check_query
+from offlinekit.schema import Collection, Schema, projection_digest
+from offlinekit.selection import Offer, Selection, plan_of
+from offlinekit.store.port import AuthorityStore
+
+__all__ = ["Authority"]
+
+C = TypeVar("C", bound=Collection)
+_log = logging.getLogger("offlinekit.authority")
+_NOTE_S = 60.0
+Projection = Mapping[str, Sequence[str]]
+
+
+class Authority:
+    """The copy that decides. Nothing may be read without a scope, and nothing written without an intent.
+
+    `scopes` maps collections to filters over the verified claims (`everything` is written out); a collection without one
+    is neither readable nor writable. `conflicts` maps collections to "reject" (default) or "authority_wins". `files` is the
+    folder for large answers; processes that serve one store share it.
+    """
+
+    def __init__(
+        self, store: AuthorityStore, schema: Schema, *, offer: Offer | None = None,
+        scopes: Mapping[type[Collection], Filter], conflicts: Mapping[type[Collection], Policy] | None = None,
+        files: str | None = None, random: RandomBytes = secrets.token_bytes,
+    ) -> None:  # fmt: skip
+        self.store, self.schema, self.offer = store, schema, offer or Offer()
+        self.offer.check(schema)
+        self.scopes = {schema.info(cls).name: scope for cls, scope in scopes.items()}
+        _check_scopes(self.scopes, schema)
+        policies = {schema.info(cls).name: policy for cls, policy in (conflicts or {}).items()}
+        for name, policy in policies.items():
+            if policy not in POLICIES:
+                raise SchemaError(f"'{name}': unknown conflict policy '{policy}'{nearest(policy, POLICIES)}")
+        store.bind(schema)
+        self._files = Files(files, random)
+        self.puller = Puller(store, schema, self.offer, self.scopes, self._files)
+        self.pusher = Pusher(store, schema, self.offer, self.scopes, policies, random)
+        named = {name for scope in self.scopes.values() for name in names_used(scope, Claim)}
+        self._named_claims = sorted(named | self.offer.claims())
+        self._noted: dict[bytes, float] = {}
+
+    # -- declaring
+
+    def intent(self, name: str, *, writes: Writes) -> Callable[[Hook], Hook]:
+        """Declares an intent, and the decorated function as its hook.
+
+        `writes` says what it may do: `{Order: "insert", Customer: {"update": ["phone"]}}`. The hook runs in the transaction
+        of the mutation, before its records are written; it raises `Reject` to refuse.
+        """
+        self.schema.intent(name)
+        if name in self.pusher.intents:
+            raise SchemaError(f"intent '{name}' is declared twice")
+
+        def declare(hook: Hook) -> Hook:
+            self.pusher.intents[name] = make_intent(name, writes, hook, self.schema)
+            return hook
+
+        return declare
+
+    def allow(self, name: str, *, writes: Writes) -> None:
+        """Declares an intent without a hook."""
+        self.schema.intent(name)
+        self.pusher.intents[name] = make_intent(name, writes, None, self.schema)
+
+    # -- serving
+
+    def handle(self, request: bytes, identity: str, claims: Mapping[str, Any]) -> bytes:
+        """Answers the bytes of a request from a verified identity; always returns an answer, never raises for bad input."""
+        try:
+            message = decode_request(request)
+            answer = self._answer(message, identity, claims)
+            return encode(answer)
+        except Exception as error:
+            return encode(_refusal(error))
+
+    def fetch(self, name: str, offset: int, identity: str) -> bytes:
+        """Up to a megabyte of a file named in an answer to this identity, from an offset; raises RecordNotFound."""
+        return self._files.read(name, offset, identity)
+
+    def _answer(self, request: m.Request, identity: str, claims: Mapping[str, Any]) -> m.Answer:
+        check_version(request.version)
+        if request.identity != identity:
+            return m.Refused(code="identity", message=f"the replica belongs to '{request.identity}', not to '{identity}'")
+        fields = self._projections(request)
+        if isinstance(fields, m.NeedSchema):
+            return fields
+        asker = Asker.of(identity, claims, self._named_claims)
+        self._note(request, identity)
+        if isinstance(request, m.Pull):
+            return self.puller.answer(request, asker, fields[request.projection])
+        if isinstance(request, m.Push):
+            return self.pusher.answer(request, asker, fields)
+        if isinstance(request, m.Query):
+            return self._query(request, asker)
+        raise ProtocolError(f"{type(request).__name__} is no request")
+
+    def _projections(self, request: m.Request) -> dict[bytes, Projection] | m.NeedSchema:
+        """The field lists behind the hashes in a request; or which are unknown."""
+        named = {request.projection}
+        if isinstance(request, m.Push):
+            named |= {w.projection for w in request.mutations if w.projection}
+        found: dict[bytes, Projection] = {}
+        for hash_ in named:
+            known = self.store.projection(hash_)
+            if known is None and request.fields and hash_ in request.fields:
+                known = request.fields[hash_]
+                self._check_projection(hash_, known)
+                self.store.save_projection(hash_, known)
+            if known is not None:
+                found[hash_] = known
+        if missing := sorted(named - set(found)):
+            return m.NeedSchema(projections=missing)
+        if isinstance(request, m.Push):
+            found[b""] = found[request.projection]
+        return found
+
+    def _check_projection(self, hash_: bytes, fields: Projection) -> None:
+        if projection_digest(fields) != hash_:
+            raise ProtocolError("the field lists do not have the hash that the request names")
+        for name, names in fields.items():
+            info = self.schema.info(name)
+            hidden = [n for n in names if info.field(n).online_only]
+            if hidden or not set(info.key) <= set(names) or len(set(names)) != len(names) or info.device_only:
+                raise ProtocolError(f"a replica of '{name}' cannot hold these fields")
+
+    def _note(self, request: m.Request, identity: str) -> None:
+        now = self.store.now()
+        if request.report is not None and abs(now - self._noted.get(request.device, -1e12)) >= _NOTE_S:
+            self.store.note_device(request.device, identity, now, msgspec.msgpack.encode(request.report))
+            if len(self._noted) > 100_000:
+                self._noted.clear()
+            self._noted[request.device] = now
+
+    def _query(self, request: m.Query, asker: Asker) -> m.Answer:
+        where = decode_filter(request.where, self.schema, request.collection)
+        after = None if request.after is None else tuple(request.after)
+        query = Query(request.collection, where, request.search, tuple(request.order), request.limit, after, request.total)
+        info = check_query(query, self.schema, Allowed("a remote query", online_only=True))
+        if info.name not in self.scopes:
+            return m.Refused(code="not_allowed", message=f"'{info.name}' has no scope and cannot be read")
+        scopes = plan_of(self.schema, self.offer, self.scopes, Selection(), asker.claims, self.store.now()).scopes
+        with self.store.snapshot() as snapshot:
+            rows, total = snapshot.query(query, list(info.fields), scopes)
+        return m.Records(fields=list(info.fields), rows=[list(r) for r in rows[:LIMIT_MAX]], total=total)
+
+    # -- the authority's own reads and writes
+
+    @contextmanager
+    def transaction(self) -> Iterator[Transaction]:
+        """A transaction of the authority's own: typed reads and writes without scope, committed when the block ends."""
+        with self.store.unit() as unit:
+            yield Transaction(unit, self.schema)
+
+    def select(self, cls: type[C]) -> Select[C]:
+        """A typed query over everything, each run in a transaction of its own."""
+
+        def run(query: Query) -> Any:
+            with self.transaction() as tx:
+                return tx.select(cls)._run(query)
+
+        return Select(cls, run)
+
+    def get(self, cls: type[C], key: Any) -> C | None:
+        """The record with that key."""
+        with self.transaction() as tx:
+            return tx.get(cls, key)
+
+    def load(self, records: Iterable[Collection]) -> int:
+        """Inserts many records in one transaction; returns how many."""
+        count = 0
+        with self.store.unit() as unit:
+            for record in records:
+                unit.insert(self.schema.info(record), record._stored)
+                count += 1
+        return count
+
+    def close(self) -> None:
+        """Closes the store."""
+        self.store.close()
+
+
+def _check_scopes(scopes: Mapping[str, Filter], schema: Schema) -> None:
+    for name, scope in scopes.items():
+        place = Allowed(f"the scope of '{name}'", claims=True, online_only=True, folding=False)
+        check(scope, schema, schema.info(name), place)
+    done: set[str] = set()
+
+    def reach(name: str, path: tuple[str, ...]) -> None:
+        if name in path:
+            raise SchemaError(f"scopes refer to each other in a circle: {' -> '.join((*path[path.index(name):], name))}")
+        if name in scopes and name not in done:
+            for other in dependencies(scopes[name]):
+                reach(other, (*path, name))
+            done.add(name)
+
+    for name in scopes:
+        reach(name, ())
+
+
+def _refusal(error: Exception) -> m.Refused:
+    """What a peer is told of an error; details of unexpected ones go to the log alone."""
+    if isinstance(error, VersionNotSupported):
+        return m.Refused(code="version", message=str(error))
+    if isinstance(error, NotTracked):
+        _log.error("%s", error)
+        return m.Refused(code="not_tracked", message="the authority must be reconciled by its operator", retry_after_s=60)
+    if isinstance(error, StoreBusy):
+        return m.Refused(code="busy", message="the authority is busy; try again", retry_after_s=1)
+    if isinstance(error, RecordNotFound):
+        return m.Refused(code="unknown_file", message=str(error))
+    if isinstance(error, ProtocolError | FilterError | SchemaError | LimitExceeded | InvalidValue | TooLarge):
+        return m.Refused(code="invalid", message=str(error))
+    _log.exception("a request failed", exc_info=error)
+    return m.Refused(code="internal", message="the authority failed; its log has the reason", retry_after_s=5)

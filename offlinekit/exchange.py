@@ -1,0 +1,300 @@
+"""The device's side of every exchange, without I/O: generators that yield what to send and are sent what came back.
+
+    steps = pull(device)
+    effect = next(steps)                          # Send(bytes) or Fetch(name, offset)
+    effect = steps.send(answer_bytes)             # … until StopIteration, whose value is the result
+
+Whoever drives them (`sync.py` on an event loop, tests by hand) decides when, how often and whether an answer arrives; a generator may
+be thrown away at any step. Everything durable happens in the store's own transactions.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Generator
+from contextlib import suppress
+from hashlib import sha256
+from typing import Any, TypeAlias
+
+import msgspec
+from attrs import Factory, frozen, mutable
+
+from offlinekit.compress import decompress_stream
+from offlinekit.exceptions import AuthenticationRequired, NotAllowed, OfflinekitError, ProtocolError, TransportError
+from offlinekit.expr import encode_filter
+from offlinekit.protocol import messages as m
+from offlinekit.protocol.codec import decode_answer, encode
+from offlinekit.protocol.convert import group_delta, outcome_of, wire_mutation
+from offlinekit.protocol.state import state_digest
+from offlinekit.protocol.version import PROTOCOL_VERSION
+from offlinekit.query import Query
+from offlinekit.selection import Selection
+from offlinekit.store.sqlite.applying import Applied, apply_answer
+from offlinekit.store.sqlite.replica_store import ReplicaStore
+from offlinekit.store.sqlite.replica_sync import (
+    Held,
+    field_lists,
+    held,
+    new_device,
+    new_history,
+    next_push,
+    selection_bytes,
+    take_answers,
+    take_receipts,
+    views_held,
+)
+
+__all__ = ["Effect", "Exchanger", "Fetch", "Moved", "Previewed", "Pushed", "Send", "Steps"]
+
+ROUNDS_MAX = 8
+FILE_MAX = 64 << 30
+
+
+@frozen
+class Send:
+    """Send these bytes as a request; the answer's bytes come back."""
+
+    body: bytes
+
+
+@frozen
+class Fetch:
+    """Fetch up to a chunk of a file from an offset; its bytes come back. `done` of `size` bytes are here already."""
+
+    name: str
+    offset: int
+    size: int
+
+
+Effect: TypeAlias = Send | Fetch
+
+
+@mutable
+class Moved:
+    """The result of a pull: its kind of answer, and what it moved by collection."""
+
+    kind: str
+    put: dict[str, int] = Factory(dict)
+    drop: dict[str, int] = Factory(dict)
+    bytes: int = 0
+    unfit: int = 0
+    detail: str = ""
+
+
+@mutable
+class Pushed:
+    """The result of a push: outcomes by kind; `kind` is nothing, pushed, new_history, fork, revoked or stale."""
+
+    kind: str
+    outcomes: dict[str, int] = Factory(dict)
+    sent: int = 0
+
+
+@frozen
+class Previewed:
+    """What a pull would move, by collection."""
+
+    parts: dict[str, m.PreviewPart]
+
+
+PullSteps: TypeAlias = Generator[Effect, bytes, Moved]
+PushSteps: TypeAlias = Generator[Effect, bytes, Pushed]
+Steps: TypeAlias = Generator[Effect, bytes, Any]
+
+
+class Exchanger:
+    """Makes exchanges for one replica. `progress(collection or "", done, total)` is told of bytes on their way."""
+
+    def __init__(self, store: ReplicaStore, program: str = "", progress: Callable[[int, int], None] | None = None) -> None:
+        self.store, self.program = store, program
+        self.progress = progress or (lambda done, size: None)
+
+    def _common(self, device: bytes) -> dict[str, Any]:
+        return {"version": PROTOCOL_VERSION, "device": device, "identity": self.store.identity,
+                "schema": self.store.schema.version, "projection": self.store.projection}  # fmt: skip
+
+    def _report(self) -> m.Report:
+        db = self.store.reader()
+        counts = dict(db.execute("SELECT state,count(*) FROM ok_mutation GROUP BY 1"))
+        return m.Report(pending=counts.get("pending", 0), rejected=counts.get("rejected", 0), program=self.program)
+
+    # -- pull
+
+    def pull(self, *, report: bool = False) -> PullSteps:
+        """Asks for what changed and applies it."""
+        start = held(self.store)
+        answer = yield from self._ask(start, None, report)
+        if isinstance(answer, m.Same):
+            self._receipts(answer)
+            return Moved("same")
+        if isinstance(answer, m.NewHistory):
+            new_history(self.store)
+            return Moved("new_history")
+        if isinstance(answer, m.Expired):
+            take_receipts(self.store, (), {"offset": answer.now - self.store.clock.now()}, 0)
+            return Moved("expired", detail=str(answer.until))
+        if isinstance(answer, m.HeldBack):
+            detail = f"{answer.drop} of {answer.held} records of '{answer.collection}' would go"
+            return Moved("held_back", detail=detail)
+        if isinstance(answer, m.Revoked):
+            return Moved("revoked")
+        if isinstance(answer, m.Delta):
+            return (yield from self._take(start, answer))
+        raise _refused(answer)
+
+    def preview(self, candidate: Selection) -> Generator[Effect, bytes, Previewed]:
+        """What saving this selection would fetch and drop; moves nothing."""
+        answer = yield from self._ask(held(self.store), candidate.encode(), False)
+        if isinstance(answer, m.Previewed):
+            return Previewed(answer.collections)
+        if isinstance(answer, m.NewHistory):
+            raise TransportError("the authority was restored; sync first, then ask again")
+        raise _refused(answer)
+
+    def _ask(self, start: Held, candidate: bytes | None, report: bool) -> Generator[Effect, bytes, m.Answer]:
+        """Sends the shortest request, and what the authority then asks for."""
+        selection = selection_digest(start.selection)
+        groups = [m.GroupState(collections=list(g), token=t, holds=any(c in start.holding for c in g)) for g, t, _ in start.groups]
+        table = m.Table(selection=selection, groups=groups, implicit=start.implicit)
+        common: dict[str, Any] = {
+            **self._common(start.device), "state": state_digest(table, self.store.projection), "witness": start.witness,
+            "awaited": list(start.awaited), "report": self._report() if report else None,
+        }  # fmt: skip
+        if all(t == b"" for _, t, _ in start.groups):
+            common |= {"table": table, "selection": start.selection}  # nobody can know this state yet
+        for _ in range(ROUNDS_MAX):
+            request = m.Pull(**common) if candidate is None else m.Preview(candidate=candidate, **common)
+            answer = decode_answer((yield Send(encode(request))))
+            if isinstance(answer, m.NeedState):
+                common["table"] = table
+            elif isinstance(answer, m.NeedSelection):
+                common |= {"table": table, "selection": start.selection}
+            elif isinstance(answer, m.NeedView):
+                named = set(answer.collections) | set(common.get("views") or ())
+                common |= {"table": table, "views": views_held(self.store, sorted(named))}
+            elif isinstance(answer, m.NeedSchema):
+                common["fields"] = field_lists(self.store, answer.projections)
+            else:
+                return answer
+        raise ProtocolError(f"the authority asked for more {ROUNDS_MAX} times and never answered")
+
+    def _receipts(self, answer: m.Same) -> None:
+        offset = answer.now - self.store.clock.now()
+        take_receipts(self.store, answer.receipts, {"offset": offset, "pulled": answer.now}, answer.durable_through)
+
+    def _take(self, start: Held, answer: m.Delta) -> PullSteps:
+        """Applies a delta, after fetching its file."""
+        path: str | None = None
+        try:
+            if answer.file is not None:
+                path = yield from self._fetch(answer.file, start.selection)
+                if path is None:
+                    return Moved("cancelled")
+            applied = self._apply(start, answer, path)
+        finally:
+            for leftover in () if path is None else (path, path + ".zst"):
+                with suppress(FileNotFoundError):
+                    os.remove(leftover)
+        if applied is None:
+            return Moved("stale")
+        size = answer.file.size if answer.file else 0
+        return Moved("bulk" if answer.file else "delta", applied.put, applied.drop, size, answer.unfit)
+
+    def _apply(self, start: Held, answer: m.Delta, path: str | None) -> Applied | None:
+        store = self.store
+        cursor = answer.groups[0].cursor if answer.groups else start.witness
+        also = {"witness": cursor, "offset": answer.now - store.clock.now(), "pulled": answer.now, "claims": answer.claims,
+                "selected": start.selection}  # fmt: skip
+        applied = apply_answer(
+            store, {g: t for g, t, _ in start.groups}, map(group_delta, answer.groups), path, settled=answer.receipts,
+            also=also, still=lambda: selection_bytes(store, store.db) == start.selection,
+        )
+        if applied is not None:
+            take_receipts(store, answer.receipts, also, answer.durable_through)
+        return applied
+
+    def _fetch(self, manifest: m.Manifest, selection: bytes) -> Generator[Effect, bytes, str | None]:
+        """Fetches a file chunk by chunk, each checked, and unpacks it; None when the selection was edited meanwhile."""
+        if manifest.raw_size > FILE_MAX or manifest.chunk < 1 or len(manifest.digests) != -(-manifest.size // manifest.chunk):
+            raise ProtocolError("the manifest of a file makes no sense")
+        path = f"{self.store.path}.ok_incoming.{manifest.name[:32]}"
+        with open(path + ".zst", "wb") as target:
+            for n, digest in enumerate(manifest.digests):
+                chunk = yield Fetch(manifest.name, n * manifest.chunk, manifest.size)
+                if sha256(chunk).digest()[:16] != digest:
+                    raise ProtocolError("a chunk of a file is not what its manifest says")
+                target.write(chunk)
+                self.progress(target.tell(), manifest.size)
+                if selection_bytes(self.store, self.store.reader()) != selection:
+                    return None
+        with open(path + ".zst", "rb") as source, open(path, "wb") as unpacked:
+            for piece in decompress_stream(iter(lambda: source.read(1 << 20), b""), manifest.raw_size):
+                unpacked.write(piece)
+        return path
+
+    # -- push
+
+    def push(self) -> PushSteps:
+        """Sends the push in flight or the next one, and takes in the answers."""
+        batch = next_push(self.store)
+        if batch is None:
+            return Pushed("nothing")
+        wires = [wire_mutation(mutation, self.store.projection) for mutation in batch.mutations]
+        request = m.Push(turn=batch.turn, request=batch.request, mutations=wires, witness=batch.witness,
+                         **self._common(batch.device))  # fmt: skip
+        answer = decode_answer((yield Send(encode(request))))
+        if isinstance(answer, m.NeedSchema):
+            request = msgspec.structs.replace(request, fields=field_lists(self.store, answer.projections))
+            answer = decode_answer((yield Send(encode(request))))
+        if isinstance(answer, m.Pushed):
+            outcomes = [outcome_of(r) for r in answer.results]
+            taken = take_answers(self.store, answer.request, answer.turn, answer.cursor, outcomes, answer.now,
+                                 answer.durable_through)  # fmt: skip
+            counts: dict[str, int] = {}
+            for outcome in outcomes:
+                counts[outcome.state] = counts.get(outcome.state, 0) + 1
+            return Pushed("pushed" if taken else "stale", counts, len(wires))
+        if isinstance(answer, m.NewHistory):
+            new_history(self.store)
+            return Pushed("new_history")
+        if isinstance(answer, m.Fork):
+            new_device(self.store, self.store.clock.now())
+            return Pushed("fork")
+        if isinstance(answer, m.Revoked):
+            return Pushed("revoked")
+        raise _refused(answer)
+
+    # -- remote reads
+
+    def query(self, query: Query) -> Generator[Effect, bytes, m.Records]:
+        """Runs a query at the authority."""
+        device = self.store.meta("device", self.store.reader())
+        request = m.Query(collection=query.collection, where=encode_filter(query.where), search=query.search,
+                          order=list(query.order), limit=100 if query.limit is None else query.limit,
+                          after=None if query.after is None else list(query.after), total=query.total,
+                          **self._common(device))  # fmt: skip
+        answer = decode_answer((yield Send(encode(request))))
+        if isinstance(answer, m.NeedSchema):
+            request = msgspec.structs.replace(request, fields=field_lists(self.store, answer.projections))
+            answer = decode_answer((yield Send(encode(request))))
+        if isinstance(answer, m.Records):
+            return answer
+        raise _refused(answer)
+
+
+def selection_digest(data: bytes) -> bytes:
+    """The digest of an encoded selection."""
+    return sha256(data).digest()[:16]
+
+
+def _refused(answer: m.Answer) -> OfflinekitError:
+    """The error that an answer stands for where another one was needed."""
+    if isinstance(answer, m.Refused):
+        if answer.retry_after_s is not None:
+            return TransportError(answer.message, retry_after_s=answer.retry_after_s)
+        if answer.code in ("not_allowed", "identity"):
+            return NotAllowed(answer.message)
+        if answer.code == "unauthenticated":
+            return AuthenticationRequired(answer.message)
+        return ProtocolError(f"the authority refused ({answer.code}): {answer.message}")
+    return ProtocolError(f"the authority answered '{type(answer).__name__}', which has no place here")

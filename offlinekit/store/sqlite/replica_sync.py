@@ -1,0 +1,168 @@
+"""What a sync reads from a replica's store and writes to it, each in one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import apsw
+from attrs import frozen
+
+from offlinekit.changes import Mutation, Outcome
+from offlinekit.selection import Selection
+from offlinekit.store.sqlite import overlay
+from offlinekit.store.sqlite.applying import GroupInfo, group_state, groups_of, view_held
+from offlinekit.store.sqlite.connection import connect, write_transaction
+from offlinekit.store.sqlite.replica_files import file_of
+from offlinekit.store.sqlite.replica_store import ReplicaStore
+from offlinekit.view import View, pack_view
+
+__all__ = ["Held", "PushBatch", "held", "new_device", "new_history", "next_push", "take_answers", "take_receipts"]
+
+IMPLICIT_S = 30 * 86_400.0
+
+
+@frozen
+class Held:
+    """What a pull starts from."""
+
+    device: bytes
+    groups: tuple[GroupInfo, ...]
+    holding: frozenset[str]
+    selection: bytes
+    implicit: dict[str, bytes]
+    witness: bytes
+    awaited: tuple[bytes, ...]
+
+
+@frozen
+class PushBatch:
+    """A committed push: the same one until it is answered."""
+
+    device: bytes
+    turn: bytes
+    request: bytes
+    witness: bytes
+    mutations: tuple[Mutation, ...]
+
+
+def selection_bytes(store: ReplicaStore, db: apsw.Connection) -> bytes:
+    """The saved selection, or the empty one."""
+    found: bytes | None = store.meta("selection", db)
+    return Selection().encode() if found is None else found
+
+
+def held(store: ReplicaStore) -> Held:
+    """Reads what a pull starts from, in one read transaction."""
+    with store.lock:
+        store.begin(0)
+        try:
+            db = store.db
+            groups = tuple(group_state(store, db, g) for g in groups_of(store))
+            views = {c.name: view_held(store, db, c.name) for c in store.schema.replicated}
+            now = store.clock.now() + store.meta("offset")
+            implicit: dict[str, bytes] = {}
+            for collection, in list(db.execute("SELECT DISTINCT collection FROM ok_created WHERE at>?", (now - IMPLICIT_S,))):
+                sql = "SELECT ordinal FROM ok_created WHERE collection=? AND at>?"
+                implicit[collection] = pack_view(View([r[0] for r in db.execute(sql, (collection, now - IMPLICIT_S))]))
+            awaited = "SELECT id FROM ok_mutation WHERE state IN ('accepted','transformed') AND NOT settled ORDER BY seq LIMIT 1000"
+            return Held(
+                store.meta("device"), groups, frozenset(c for c, v in views.items() if v), selection_bytes(store, db),
+                implicit, store.meta("witness") or b"", tuple(r[0] for r in db.execute(awaited)),
+            )  # fmt: skip
+        finally:
+            store.rollback()
+
+
+def views_held(store: ReplicaStore, collections: Iterable[str]) -> dict[str, bytes]:
+    """The views of collections as bitmaps."""
+    db = store.reader()
+    return {c: pack_view(view_held(store, db, c)) for c in collections if c in store.schema.collections}
+
+
+def field_lists(store: ReplicaStore, hashes: Sequence[bytes]) -> dict[bytes, dict[str, list[str]]]:
+    """The field lists that this file has ever been used with, by their hashes."""
+    known: dict[bytes, dict[str, list[str]]] = store.meta("projections", store.reader())
+    return {h: known[h] for h in hashes if h in known}
+
+
+def take_receipts(store: ReplicaStore, ids: Iterable[bytes], meta: dict[str, Any], durable: int) -> None:
+    """Overlays of mutations that the device's records already hold go away; small values are stored."""
+    with store.write() as db:
+        overlay.rebuild_all(db, store.schema, store.outbox.settle(ids))
+        store.outbox.forget_durable(durable)
+        for name, value in meta.items():
+            store.set_meta(name, value)
+
+
+def next_push(store: ReplicaStore) -> PushBatch | None:
+    """The push in flight, or else the next one; turn, request id and contents are committed before they are sent."""
+    with store.write() as db:
+        flight = store.meta("flight")
+        if flight is None:
+            ids = store.outbox.choose()
+            if not ids:
+                return None
+            flight = [store.random(16), ids]
+            store.set_meta("flight", flight)
+        request, ids = flight
+        sql = "SELECT seq FROM ok_mutation WHERE id=? AND state='pending'"
+        mutations = [store.outbox.mutation(seq) for i in ids for (seq,) in list(db.execute(sql, (i,)))]
+        return PushBatch(store.meta("device"), store.meta("turn"), request, store.meta("witness") or b"", tuple(mutations))
+
+
+def take_answers(store: ReplicaStore, request: bytes, turn: bytes, witness: bytes, outcomes: Sequence[Outcome],
+                 now: float, durable: int) -> bool:  # fmt: skip
+    """Takes in the answers to a push; False when it is not the one in flight."""
+    with store.write() as db:
+        flight = store.meta("flight")
+        if flight is None or flight[0] != request:
+            return False
+        dirty: list[tuple[str, bytes]] = []
+        for outcome in outcomes:
+            dirty += store.outbox.answer(outcome, now)
+        overlay.rebuild_all(db, store.schema, dirty)
+        db.execute("DELETE FROM ok_meta WHERE name='flight'")
+        store.set_meta("turn", turn)
+        store.set_meta("witness", witness)
+        store.set_meta("offset", now - store.clock.now())
+        store.outbox.forget_durable(durable)
+        return True
+
+
+def new_device(store: ReplicaStore, now: float | None) -> None:
+    """Another device id, so that a copy of this file and this one are told apart; `now` notes a fork for the user."""
+    with store.write() as db:
+        _new_device(store, db)
+        if now is not None:
+            store.set_meta("forked", now)
+
+
+def _new_device(store: ReplicaStore, db: apsw.Connection) -> None:
+    store.set_meta("device", store.random(16))
+    store.set_meta("turn", b"")
+    db.execute("DELETE FROM ok_meta WHERE name='flight'")
+
+
+def new_history(store: ReplicaStore) -> int:
+    """The authority's history is another: what was answered is unanswered again; the ordinary push does the rest.
+
+    Returns how many mutations are back in the outbox. Records stay until the next pull, which verifies them all.
+    """
+    for info in store.schema.replicated:
+        if info.own_file:
+            path = file_of(store.path, info.name, store.generations[info.name])
+            db = connect(path)
+            try:
+                with write_transaction(db, path):
+                    db.execute("UPDATE ok_group SET token=x'', cursor=x''")
+            finally:
+                db.close()
+    with store.write() as db:
+        dirty = store.outbox.unanswer()
+        overlay.rebuild_all(db, store.schema, dirty)
+        db.execute("UPDATE ok_group SET token=x'', cursor=x''")
+        db.execute("DELETE FROM ok_meta WHERE name='witness'")
+        _new_device(store, db)
+        count: int = db.execute("SELECT count(*) FROM ok_mutation WHERE state='pending'").get
+        return count
