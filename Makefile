@@ -12,7 +12,8 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 
 # Directories of programs rather than packages: their modules import each other by bare name, so each is checked alone.
 PROGRAMS := $(wildcard tests/adopter) $(patsubst %/,%,$(wildcard examples/*/))
-PACKAGES := $(wildcard offlinekit adapters/offlinekit_adapters tests benchmarks)
+# Only those that hold a module: mypy refuses a directory without one.
+PACKAGES := $(sort $(dir $(wildcard $(addsuffix /*.py,offlinekit adapters/offlinekit_adapters tests benchmarks))))
 
 .DEFAULT_GOAL := help
 .PHONY: help test demo lint format types clean

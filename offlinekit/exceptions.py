@@ -20,6 +20,7 @@ OfflinekitError                         .retryable, .hint
 │  └─ NotTracked                        changes of a collection are not seen; .collections
 ├─ TransportError (retryable)           no answer came
 │  ├─ Offline                           the other side could not be reached
+│  ├─ NotSynced(TimeoutError)           the wait for a sync is over; .reason
 │  ├─ AuthenticationRequired            401: fresh credentials are needed
 │  ├─ NotTheAuthority                   somebody else answered (a captive portal)
 │  └─ TooLarge                          over the size limit, in either direction
@@ -45,6 +46,7 @@ __all__ = [
     "InvalidValue",
     "LimitExceeded",
     "NotAllowed",
+    "NotSynced",
     "NotTheAuthority",
     "NotTracked",
     "Offline",
@@ -214,6 +216,14 @@ class TransportError(OfflinekitError):
 
 class Offline(TransportError):
     """An attempt to reach the authority failed."""
+
+
+class NotSynced(TransportError, TimeoutError):
+    """What was waited for has not been answered and pulled; nothing is lost, and the sync goes on."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"not synced: {reason}; what was written is safe and will be sent")
+        self.reason = reason
 
 
 class AuthenticationRequired(TransportError):

@@ -125,7 +125,10 @@ class Exchanger:
         start = held(self.store)
         answer = yield from self._ask(start, None, report)
         if isinstance(answer, m.Same):
-            self._receipts(answer)
+            with self.store.lock:
+                if self._state(held(self.store)) != self._state(start):
+                    return Moved("stale")
+                self._receipts(answer)
             return Moved("same")
         if isinstance(answer, m.NewHistory):
             new_history(self.store)
@@ -153,11 +156,9 @@ class Exchanger:
 
     def _ask(self, start: Held, candidate: bytes | None, report: bool) -> Generator[Effect, bytes, m.Answer]:
         """Sends the shortest request, and what the authority then asks for."""
-        selection = selection_digest(start.selection)
-        groups = [m.GroupState(collections=list(g), token=t, holds=any(c in start.holding for c in g)) for g, t, _ in start.groups]
-        table = m.Table(selection=selection, groups=groups, implicit=start.implicit)
+        table = _table(start)
         common: dict[str, Any] = {
-            **self._common(start.device), "state": state_digest(table, self.store.projection), "witness": start.witness,
+            **self._common(start.device), "state": self._state(start), "witness": start.witness,
             "awaited": list(start.awaited), "report": self._report() if report else None,
         }  # fmt: skip
         if all(t == b"" for _, t, _ in start.groups):
@@ -178,17 +179,22 @@ class Exchanger:
                 return answer
         raise ProtocolError(f"the authority asked for more {ROUNDS_MAX} times and never answered")
 
+    def _state(self, start: Held) -> bytes:
+        return state_digest(_table(start), self.store.projection)
+
     def _receipts(self, answer: m.Same) -> None:
         offset = answer.now - self.store.clock.now()
         take_receipts(self.store, answer.receipts, {"offset": offset, "pulled": answer.now}, answer.durable_through)
 
     def _take(self, start: Held, answer: m.Delta) -> PullSteps:
-        """Applies a delta, after fetching its file."""
+        """Applies a delta, after fetching its file; an answer to another state, delivered late or twice, is ignored."""
+        if answer.state != self._state(start):
+            return Moved("stale")
         path: str | None = None
         try:
             if answer.file is not None:
-                path = yield from self._fetch(answer.file, start.selection)
-                if path is None:
+                path = f"{self.store.path}.ok_incoming.{answer.file.name[:32]}"
+                if not (yield from self._fetch(answer.file, path, start.selection)):
                     return Moved("cancelled")
             applied = self._apply(start, answer, path)
         finally:
@@ -202,22 +208,20 @@ class Exchanger:
 
     def _apply(self, start: Held, answer: m.Delta, path: str | None) -> Applied | None:
         store = self.store
-        cursor = answer.groups[0].cursor if answer.groups else start.witness
-        also = {"witness": cursor, "offset": answer.now - store.clock.now(), "pulled": answer.now, "claims": answer.claims,
+        also = {"offset": answer.now - store.clock.now(), "pulled": answer.now, "claims": answer.claims,
                 "selected": start.selection}  # fmt: skip
         applied = apply_answer(
             store, {g: t for g, t, _ in start.groups}, map(group_delta, answer.groups), path, settled=answer.receipts,
-            also=also, still=lambda: selection_bytes(store, store.db) == start.selection,
+            also=also, witness=start.witness, still=lambda: selection_bytes(store, store.db) == start.selection,
         )
         if applied is not None:
             take_receipts(store, answer.receipts, also, answer.durable_through)
         return applied
 
-    def _fetch(self, manifest: m.Manifest, selection: bytes) -> Generator[Effect, bytes, str | None]:
-        """Fetches a file chunk by chunk, each checked, and unpacks it; None when the selection was edited meanwhile."""
+    def _fetch(self, manifest: m.Manifest, path: str, selection: bytes) -> Generator[Effect, bytes, bool]:
+        """Fetches a file chunk by chunk, each checked, and unpacks it; False when the selection was edited meanwhile."""
         if manifest.raw_size > FILE_MAX or manifest.chunk < 1 or len(manifest.digests) != -(-manifest.size // manifest.chunk):
             raise ProtocolError("the manifest of a file makes no sense")
-        path = f"{self.store.path}.ok_incoming.{manifest.name[:32]}"
         with open(path + ".zst", "wb") as target:
             for n, digest in enumerate(manifest.digests):
                 chunk = yield Fetch(manifest.name, n * manifest.chunk, manifest.size)
@@ -226,11 +230,11 @@ class Exchanger:
                 target.write(chunk)
                 self.progress(target.tell(), manifest.size)
                 if selection_bytes(self.store, self.store.reader()) != selection:
-                    return None
+                    return False
         with open(path + ".zst", "rb") as source, open(path, "wb") as unpacked:
             for piece in decompress_stream(iter(lambda: source.read(1 << 20), b""), manifest.raw_size):
                 unpacked.write(piece)
-        return path
+        return True
 
     # -- push
 
@@ -280,6 +284,12 @@ class Exchanger:
         if isinstance(answer, m.Records):
             return answer
         raise _refused(answer)
+
+
+def _table(start: Held) -> m.Table:
+    """What the state of a replica stands for."""
+    groups = [m.GroupState(collections=list(g), token=t, holds=any(c in start.holding for c in g)) for g, t, _ in start.groups]
+    return m.Table(selection=selection_digest(start.selection), groups=groups, implicit=start.implicit)
 
 
 def selection_digest(data: bytes) -> bytes:

@@ -459,6 +459,8 @@ def lent(cluster):
             with contextlib.suppress(errors.DivisionByZero):
                 db.execute(before)
             fate(name, db, *hook)
+    with cluster.connect() as db, db.transaction():
+        fate("lent inside a transaction() block", db)
 
 
 FILL = "SELECT i, 'name ' || i, CASE i % 10 WHEN 0 THEN 'closed' ELSE 'open' END, i FROM generate_series(1, {}) i"

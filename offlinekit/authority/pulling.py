@@ -125,6 +125,7 @@ class Puller:
         self.selections: Cache[tuple[bytes, bytes], Selection] = Cache(4096)
         self.views: Cache[tuple[bytes, bytes], View] = Cache(1024)
         self.counts: dict[str, int] = {}
+        self.inline_rows, self.guard_held = INLINE_ROWS, GUARD_HELD
         self._claims = sorted(offer.claims())
 
     def forget(self) -> None:
@@ -338,7 +339,7 @@ class Puller:
                 continue
             for collection in group.collections:
                 d = differences.get(collection)
-                if d is not None and d.held >= GUARD_HELD and 2 * len(d.drop) > d.held:
+                if d is not None and d.held >= self.guard_held and 2 * len(d.drop) > d.held:
                     return m.HeldBack(collection=collection, held=d.held, drop=len(d.drop))
         return None
 
@@ -347,7 +348,7 @@ class Puller:
         snapshot, fields = asked.snapshot, asked.fields
         parts = {c: m.Part(digest=digest(d.new), drop=pack_view(d.drop)) for c, d in differences.items()}
         total = sum(len(d.put) + len(d.added) for d in differences.values())
-        if total <= INLINE_ROWS:
+        if total <= self.inline_rows:
             size = 0
             for c, d in differences.items():
                 put = [list(row) for row in snapshot.rows(c, fields[c], d.put)]

@@ -60,7 +60,7 @@ def _content(data: bytes) -> bytes:
 def _decode(data: bytes, decoder: msgspec.msgpack.Decoder[T]) -> T:
     try:
         return decoder.decode(_content(data))
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, OverflowError, RecursionError) as error:
         raise ProtocolError(f"not a message of this protocol: {error}") from error
 
 

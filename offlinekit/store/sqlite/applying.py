@@ -65,12 +65,14 @@ def _view(db: apsw.Connection, place: str, collection: str) -> View:
 
 def apply_answer(
     store: ReplicaStore, tokens: Mapping[tuple[str, ...], bytes], groups: Iterable[GroupDelta], bulk: str | None, *,
-    settled: Iterable[bytes] = (), also: Mapping[str, Any] | None = None, still: Callable[[], bool] = lambda: True,
+    settled: Iterable[bytes] = (), also: Mapping[str, Any] | None = None, witness: bytes = b"",
+    still: Callable[[], bool] = lambda: True,
 ) -> Applied | None:  # fmt: skip
     """Applies an answer group by group, each in one transaction; None when the stored state is no longer the requested one.
 
     `tokens` are those that the request named, `settled` the accepted mutations whose overlays go, `also` small values that
-    are stored with the main group, `still` a last look inside its transaction. Raises ProtocolError, with the group
+    are stored with the main group, `still` a last look inside its transaction. `witness` is the one that the request named: the
+    group's cursor takes its place, unless a push was answered since, whose cursor may be the newer one. Raises ProtocolError, with the group
     unchanged, when the answer does not lead to the view that it promises.
     """
     groups = list(groups)
@@ -86,7 +88,9 @@ def apply_answer(
             if before is None:
                 raise ProtocolError(f"the answer is about other collections than asked for: {', '.join(group)}")
             if not store.schema.info(group[0]).own_file:
-                done = _apply_main(store, group, before, delta, source, settled, also or {}, still, applied)
+                done = _apply_main(store, group, before, delta, source, settled, also or {}, witness, still, applied)
+            elif not still():
+                return None
             elif source is not None and delta.collections[group[0]].in_file:
                 done = _next_generation(store, group[0], before, delta, source, str(bulk), applied)
             else:
@@ -98,11 +102,12 @@ def apply_answer(
     finally:
         if source is not None:
             source.close()
+    sweep(store.path, store.generations)
     return applied
 
 
 def _apply_main(store: ReplicaStore, group: tuple[str, ...], before: bytes, delta: GroupDelta, source: apsw.Connection | None,
-                settled: Iterable[bytes], also: Mapping[str, Any], still: Callable[[], bool], applied: Applied) -> bool:  # fmt: skip
+                settled: Iterable[bytes], also: Mapping[str, Any], witness: bytes, still: Callable[[], bool], applied: Applied) -> bool:  # fmt: skip
     with store.write(APPLYING) as db:
         if group_state(store, db, group)[1] != before or not still():
             return False
@@ -114,6 +119,8 @@ def _apply_main(store: ReplicaStore, group: tuple[str, ...], before: bytes, delt
         db.execute("UPDATE ok_group SET token=?, cursor=?", (delta.token, delta.cursor))
         for key, value in also.items():
             store.set_meta(key, value)
+        if (store.meta("witness") or b"") == witness:
+            store.set_meta("witness", delta.cursor)
     return True
 
 
@@ -227,6 +234,5 @@ def _next_generation(store: ReplicaStore, name: str, before: bytes, delta: Group
             main.execute("UPDATE ok_file SET generation=? WHERE collection=?", (generation + 1, name))
         store.generations[name] = generation + 1
         attach(store.db, store.path, store.generations, store._attached)
-    sweep(store.path, store.generations)
     applied.put[name], applied.drop[name] = len(put), len(part.drop & view)
     return True

@@ -1,0 +1,116 @@
+"""The two shells around one driver: a thread for ordinary programs, and the caller's event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine, Generator
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from offlinekit.exceptions import StateError
+from offlinekit.exchange import Effect
+from offlinekit.sync import Driver, Status, SyncReport
+
+if TYPE_CHECKING:  # pragma: no cover
+    from offlinekit.replica.replica import Replica
+
+__all__ = ["AsyncLink", "Link", "refuse_loop"]
+
+T = TypeVar("T")
+
+
+def refuse_loop(instead: str) -> None:
+    """Raises StateError when called on a running event loop, which a blocking call would stop."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return
+    raise StateError(f"this call would block the running event loop; use {instead}")
+
+
+class AsyncLink:
+    """A sync on the caller's event loop; from `async with replica.keep_synced(transport) as link`."""
+
+    def __init__(self, replica: Replica, driver: Driver) -> None:
+        self._replica, self._driver = replica, driver
+
+    @property
+    def status(self) -> Status:
+        """How the replica stands."""
+        return self._driver.status
+
+    @property
+    def report(self) -> SyncReport:
+        """What the round under way, or the last one, did."""
+        return self._driver.report
+
+    def on_status(self, listener: Callable[[Status], object]) -> None:
+        """Calls back with the status now and with every new one."""
+        self._driver.on_status(listener)
+
+    def sync_now(self) -> None:
+        """Syncs as soon as possible, without waiting."""
+        self._driver.wake()
+
+    async def wait_synced(self, timeout: float | None = None) -> Status:
+        """Until all that was committed or saved before the call is answered and pulled; raises NotSynced."""
+        return await self._driver.wait_synced(timeout)
+
+
+class Link:
+    """A sync in a thread of its own; from `replica.start_sync(transport)`. Its callbacks run in that thread."""
+
+    def __init__(self, replica: Replica, driver: Driver) -> None:
+        self._replica, self._driver = replica, driver
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run, name="offlinekit-sync", daemon=True)
+        self._driver.loop = self._loop
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            self._loop.run_until_complete(self._driver.run())
+            self._loop.run_until_complete(self._loop.shutdown_asyncgens())
+        finally:
+            self._loop.close()
+
+    @property
+    def status(self) -> Status:
+        """How the replica stands."""
+        return self._driver.status
+
+    @property
+    def report(self) -> SyncReport:
+        """What the round under way, or the last one, did."""
+        return self._driver.report
+
+    def on_status(self, listener: Callable[[Status], object]) -> None:
+        """Calls back with the status now and with every new one, in the sync's thread."""
+        self._loop.call_soon_threadsafe(self._driver.on_status, listener)
+
+    def sync_now(self) -> None:
+        """Syncs as soon as possible, without waiting."""
+        self._driver.wake()
+
+    def wait_synced(self, timeout: float | None = None) -> Status:
+        """Until all that was committed or saved before the call is answered and pulled; raises NotSynced."""
+        refuse_loop("replica.keep_synced() and await link.wait_synced()")
+        return self._submit(self._driver.wait_synced(timeout))
+
+    def ask(self, steps: Generator[Effect, bytes, T]) -> T:
+        """Runs an exchange and waits for its result."""
+        return self._submit(self._driver.ask(steps))
+
+    def _submit(self, work: Coroutine[Any, Any, T]) -> T:
+        if not self._thread.is_alive():
+            work.close()
+            raise StateError("the sync was stopped; start it again with replica.start_sync()")
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+
+    def stop(self) -> None:
+        """Ends the sync after the exchange under way; what is not sent yet stays in the outbox."""
+        if self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._driver.stop)
+            if threading.current_thread() is not self._thread:
+                self._thread.join()
+        self._replica.unlink(self._driver)

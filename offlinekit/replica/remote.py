@@ -1,0 +1,75 @@
+"""Remote reads: typed queries that the authority answers, inside the scope, fields that are online_only included."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from offlinekit.exceptions import Offline
+from offlinekit.exchange import Exchanger
+from offlinekit.expr import Allowed
+from offlinekit.protocol.messages import Records
+from offlinekit.query import Page, Query, Select, check_query
+from offlinekit.schema import Collection
+
+if TYPE_CHECKING:  # pragma: no cover
+    from offlinekit.replica.replica import Replica
+
+__all__ = ["Remote", "RemoteSelect"]
+
+C = TypeVar("C", bound=Collection)
+
+
+class RemoteSelect(Select[C]):
+    """A query for the authority: `.all()` blocks, `await .fetch()` does not. At most 100 records unless `limit` says more."""
+
+    def __init__(self, cls: type[C], run: Callable[[Query], Page[C]], query: Query | None = None) -> None:
+        super().__init__(cls, run, query)
+
+    async def fetch(self) -> Page[C]:
+        """Runs the query on an event loop."""
+        owner: Remote = self._run.__self__  # type: ignore[attr-defined]
+        return cast("Page[C]", await owner.fetch(self.query))
+
+
+class Remote:
+    """`replica.remote`: reads at the authority, through the running sync."""
+
+    def __init__(self, replica: Replica) -> None:
+        self._replica = replica
+
+    def select(self, collection: type[C]) -> RemoteSelect[C]:
+        """A typed query; raises Offline after an attempt to reach the authority failed."""
+        return RemoteSelect(collection, self._run)
+
+    def _run(self, query: Query) -> Page[Any]:
+        self._replica.refuse_loop("await replica.remote.select(...).fetch()")
+        check_query(query, self._replica.schema, Allowed("a remote query", online_only=True))
+        link = self._replica.link
+        if link is None:
+            raise Offline("no sync is running, so the authority cannot be asked; call replica.start_sync() first")
+        return self._page(query, link.ask(Exchanger(self._replica.store).query(query)))
+
+    async def fetch(self, query: Query) -> Page[Any]:
+        """Runs a query on an event loop, through either shell."""
+        check_query(query, self._replica.schema, Allowed("a remote query", online_only=True))
+        driver = self._replica.driver
+        if driver is None or driver.loop is None:
+            raise Offline("no sync is running, so the authority cannot be asked; use replica.keep_synced() first")
+        work = driver.ask(Exchanger(self._replica.store).query(query))
+        if driver.loop is asyncio.get_running_loop():
+            return self._page(query, await work)
+        return self._page(query, await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, driver.loop)))
+
+    def _page(self, query: Query, answer: Records) -> Page[Any]:
+        info = self._replica.schema.info(query.collection)
+        rows = [dict(zip(answer.fields, row, strict=True)) for row in answer.rows]
+        known = [{n: v for n, v in row.items() if n in info.fields} for row in rows]
+        page: Page[Any] = Page(info.record(row) for row in known)
+        page.total = answer.total
+        limit = 100 if query.limit is None else query.limit
+        if rows and len(rows) == limit:
+            last = rows[-1]
+            page.next = tuple(last[n] for n, _ in query.order) + tuple(last[k] for k in info.key)
+        return page

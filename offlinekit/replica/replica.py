@@ -1,0 +1,397 @@
+"""The replica: open, read, write, choose, sync."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, TypeVar, cast
+from uuid import UUID
+
+import apsw
+import tzlocal
+from attrs import frozen
+
+from offlinekit.changes import Change, Mutation
+from offlinekit.clock import Clock, at
+from offlinekit.configurator import Configuration, Preview, PreviewOf
+from offlinekit.exceptions import SelectionExpired, StateError, TransportError
+from offlinekit.exchange import Exchanger
+from offlinekit.expr import Allowed, Bounds, Compiler, resolve
+from offlinekit.expr.sql import quote
+from offlinekit.ids import RandomBytes, uuid7
+from offlinekit.nodes import Value, everything
+from offlinekit.query import Page, Query, Select, check_query
+from offlinekit.replica.link import AsyncLink, Link, refuse_loop
+from offlinekit.replica.mutations import MutationHandle, Rejection
+from offlinekit.replica.remote import Remote
+from offlinekit.replica.transaction import Owner, Transaction
+from offlinekit.schema import Collection, CollectionInfo, Schema
+from offlinekit.selection import Offer, Selection, plan_of
+from offlinekit.store.sqlite import overlay
+from offlinekit.store.sqlite.replica_store import ReplicaStore
+from offlinekit.sync import Driver
+from offlinekit.terms import in_term
+from offlinekit.transport.port import Transport
+from offlinekit.watch import Watchers, live
+
+__all__ = ["Reason", "Replica"]
+
+C = TypeVar("C", bound=Collection)
+
+
+@frozen
+class Reason:
+    """Why a replica holds a record: quick, condition, pick, include, always, created or pending; and which one."""
+
+    kind: str
+    name: str = ""
+    label: str = ""
+
+
+class Replica:
+    """A device's copy in one SQLite file, for one identity. May be used from every thread and task; `open` makes one."""
+
+    def __init__(self, store: ReplicaStore, offer: Offer, zone: str) -> None:
+        self.store, self.schema, self.offer, self.zone = store, store.schema, offer, zone
+        self.identity = store.identity
+        self.remote = Remote(self)
+        self.watchers = Watchers()
+        self._driver: Driver | None = None
+        self._link: Link | None = None
+        self._transaction: Transaction | None = None
+        self._writer: Owner | None = None
+        self._changed: set[str] = set()
+        self._answered = threading.Condition()
+        store.db.set_update_hook(self._noticed)
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str], schema: Schema, *, offer: Offer | None = None, identity: str,
+             zone: str | None = None, clock: Clock | None = None, random: RandomBytes = secrets.token_bytes) -> Replica:  # fmt: skip
+        """Opens the file, or creates it. `zone` is where the user's days begin (default: this machine's).
+
+        Raises StoreTooNew, IdentityMismatch, StoreCorrupt or SchemaError, with the file untouched.
+        """
+        offer = offer or Offer()
+        offer.check(schema)
+        store = ReplicaStore(path, schema, identity, clock=clock, random=random)
+        return cls(store, offer, zone or tzlocal.get_localzone_name() or "UTC")
+
+    def close(self) -> None:
+        """Stops the sync and closes the file."""
+        if self._link is not None:
+            self._link.stop()
+        self.store.close()
+
+    def __enter__(self) -> Replica:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def now(self) -> float:
+        """Seconds since 1970 by this device's clock, corrected by the offset at the last answer."""
+        return self.store.clock.now() + float(self.store.meta("offset", self._db()))
+
+    def new_id(self) -> UUID:
+        """A time-ordered id."""
+        return uuid7(int(self.store.clock.now() * 1000), self.store.random(10))
+
+    # -- reading
+
+    def _db(self) -> apsw.Connection:
+        """The connection to read through: inside one's own transaction the writing one, so that its writes are seen."""
+        if self._writer is not None and self._writer.here() and not self.store.db.get_autocommit():
+            return self.store.db
+        return self.store.reader()
+
+    def get(self, collection: type[C], key: Any) -> C | None:
+        """The record with that key, or None."""
+        info, db = self.schema.info(collection), self._db()
+        found = self.store.get(info, info.store_key(key), db)
+        extra = self._expired_condition(info, db)
+        if found is None and extra is None:
+            return None
+        if extra is not None:
+            where = f"{quote(info.name)}.{quote('_ordinal')}=? AND {extra.replace('r.', quote(info.name) + '.')}"
+            sql = f"SELECT 1 FROM {quote(info.name)} WHERE {where}"
+            if found is None or db.execute(sql, (found[0],)).get is None:
+                raise SelectionExpired(info.name, at(self.selection.until or 0))
+        assert found is not None
+        return cast(C, info.record(found[1]))
+
+    def select(self, collection: type[C]) -> Select[C]:
+        """A typed query over what is held: `.where(…).search(…).order_by(…).limit(…).all()`."""
+        return Select(collection, self._run)
+
+    def _run(self, query: Query) -> Page[Any]:
+        info, db = check_query(query, self.schema, Allowed("a local query")), self._db()
+        extra = self._expired_condition(info, db) or ""
+        if extra == "0":
+            raise SelectionExpired(info.name, at(self.selection.until or 0))
+        rows, total = self.store.select(query, db, extra)
+        names = list(info.fields) if info.device_only else list(info.replicated)
+        page: Page[Any] = Page(info.record(dict(zip(names, row, strict=True))) for row in rows)
+        page.total = total
+        if query.limit is not None and len(rows) == query.limit and rows:
+            last = dict(zip(names, rows[-1], strict=True))
+            page.next = tuple(last[n] for n, _ in query.order) + tuple(last[k] for k in info.key)
+        return page
+
+    def sql(self, statement: str, bindings: Sequence[Value] | Mapping[str, Value] = ()) -> list[tuple[Value, ...]]:
+        """One SELECT over the replica's tables, in storage values; table and field names are those of the schema."""
+        db = self._db()
+        if any(self._expired_condition(info, db) is not None for info in self.schema.replicated):
+            raise SelectionExpired("raw SQL", at(self.selection.until or 0))
+        return self.store.raw(db, statement, bindings, write=False)
+
+    def _expired_condition(self, info: CollectionInfo, db: apsw.Connection) -> str | None:
+        """None while the selection is valid; then the condition over `r` that a record may still be read, "0" for none."""
+        until = self.selection.until
+        if info.device_only or until is None or self.now() < until:
+            return None
+        parts = []
+        if db.execute(f"SELECT 1 FROM {quote(info.name)} WHERE _ordinal<0 LIMIT 1").get:
+            parts.append("r._ordinal<0")
+        if db.execute("SELECT 1 FROM ok_created WHERE collection=? LIMIT 1", (info.name,)).get:
+            parts.append(f"r._ordinal IN (SELECT ordinal FROM ok_created WHERE collection='{info.name}')")
+        claims = self.store.meta("claims", db) or {}
+        for item in self.offer.always:
+            if item.collection == info.name:
+                compiler = Compiler(self.schema)
+                where = resolve(item.where, self.schema, claims=claims, params={}, bounds=Bounds(self.now(), self.zone))
+                text = compiler.condition(where, "r")
+                for value in compiler.bindings:
+                    text = text.replace("?", apsw.format_sql_value(value), 1)
+                parts.append(text)
+        return f"({' OR '.join(parts)})" if parts else "0"
+
+    # -- writing
+
+    def transaction(self, intent: str | None = None) -> Transaction:
+        """A local transaction: `with replica.transaction("place_order") as tx`. Without an intent: device-only collections."""
+        if intent is not None:
+            self.schema.intent(intent)
+            until = self.selection.until
+            if until is not None and self.now() >= until:
+                raise SelectionExpired("what a new document needs", at(until))
+        return Transaction(self, intent)
+
+    def claim_writer(self, transaction: Transaction) -> None:
+        """Waits for the writer; refuses a second transaction of the same thread."""
+        if self._writer is not None and self._writer.thread == threading.get_ident():
+            raise StateError("a transaction is open in this thread already; transactions do not nest")
+        self.store.lock.acquire()
+        self._transaction, self._writer = transaction, Owner()
+        self._changed = set()
+
+    def release_writer(self, transaction: Transaction) -> set[str]:
+        """Lets the next one write; returns the collections that were written."""
+        changed, self._changed = self._changed, set()
+        self._transaction = self._writer = None
+        self.store.lock.release()
+        return changed
+
+    def committed(self, changed: set[str], *, sent: bool) -> None:
+        """Tells watchers and the driver of a commit."""
+        self.tell(changed)
+        if sent and self._driver is not None:
+            self._driver.wake()
+
+    def _noticed(self, _kind: int, _database: str, table: str, _rowid: int) -> None:
+        if table in self.schema.collections:
+            self._changed.add(table)
+
+    # -- mutations
+
+    def mutation(self, id_: UUID) -> MutationHandle:
+        """A mutation of this replica by its id."""
+        return MutationHandle(self, id_)
+
+    def pending(self) -> list[MutationHandle]:
+        """The mutations without an answer, oldest first."""
+        return [MutationHandle(self, UUID(bytes=r["id"])) for r in self.mutation_rows("state='pending'")]
+
+    def parked(self) -> list[MutationHandle]:
+        """The mutations that wait for a refused one, oldest first."""
+        return [MutationHandle(self, UUID(bytes=r["id"])) for r in self.mutation_rows("state='parked'")]
+
+    def rejections(self) -> list[Rejection]:
+        """The refused mutations that the user has not resolved, oldest first."""
+        return [Rejection(self, row) for row in self.mutation_rows("state='rejected'")]
+
+    def mutation_rows(self, where: str, bindings: Sequence[Any] = ()) -> list[dict[str, Any]]:
+        """Mutations as plain data."""
+        names = ("id", "intent", "state", "sent", "created", "code", "message", "fields")
+        sql = f"SELECT {','.join(names)} FROM ok_mutation WHERE {where} ORDER BY seq"
+        return [dict(zip(names, row, strict=True)) for row in self._db().execute(sql, tuple(bindings))]
+
+    def changes_of(self, id_: bytes) -> list[Change]:
+        """What a mutation does."""
+        with self.store.lock:
+            seq = self.store.outbox.seq_of(id_)
+            return [] if seq is None else self.store.outbox.changes(seq)
+
+    def waiting_for(self, id_: bytes) -> list[UUID]:
+        """The mutations that wait for one."""
+        with self.store.lock:
+            seqs = self.store.outbox.dependents(id_)
+            return [self.store.outbox.mutation(seq).id for seq in seqs]
+
+    def resolve(self, id_: bytes, code: str) -> None:
+        """Gives a mutation up; what waits for it is refused with the code."""
+        with self._writing() as db:
+            overlay.rebuild_all(db, self.schema, self.store.outbox.discard(id_, code))
+
+    def correction(self, id_: bytes) -> Transaction:
+        """A transaction that starts from a mutation's changes and replaces it."""
+        outbox = self.store.outbox
+        with self.store.lock:
+            seq = outbox.check_resolvable(id_)
+            intent = next(iter(self.store.db.execute("SELECT intent FROM ok_mutation WHERE seq=?", (seq,))))[0]
+
+        def before() -> None:
+            if outbox.check_resolvable(id_) != seq:
+                raise StateError("the mutation was resolved meanwhile")
+            self.store.gate(2)
+            overlay.rebuild_all(self.store.db, self.schema, overlay.untouch(self.store.db, seq))
+            self.store.gate(1)
+            outbox.replay(seq)
+
+        def after(new: Mutation | None) -> None:
+            overlay.rebuild_all(self.store.db, self.schema, outbox.replace(id_, new))
+
+        return Transaction(self, intent, before=before, after=after)
+
+    @contextmanager
+    def _writing(self) -> Iterator[apsw.Connection]:
+        if self._writer is not None and self._writer.thread == threading.get_ident():
+            raise StateError("not inside a transaction; end it first")
+        with self.store.lock:
+            self._changed = set()
+            with self.store.write() as db:
+                yield db
+            changed, self._changed = self._changed, set()
+        self.tell(changed)
+
+    # -- choosing
+
+    @property
+    def selection(self) -> Selection:
+        """The saved selection."""
+        data = self.store.meta("selection", self._db())
+        return Selection() if data is None else Selection.decode(data, self.schema, self.offer)
+
+    def configure(self) -> Configuration:
+        """Starts a new selection; `.renew()` starts from the saved one."""
+        return Configuration(self.schema, self.offer, self.identity, self.zone, self.now, lambda: self.selection,
+                             self._preview, self._save)  # fmt: skip
+
+    def _save(self, selection: Selection) -> None:
+        with self._writing():
+            self.store.set_meta("selection", selection.encode())
+        if self._driver is not None:
+            self._driver.wake()
+
+    def _preview(self, candidate: Selection) -> Preview:
+        if self._link is not None:
+            try:
+                found = self._link.ask(Exchanger(self.store).preview(candidate))
+                return Preview({n: PreviewOf(p.fetch, p.drop, p.hold, p.bytes) for n, p in found.parts.items()})
+            except TransportError:
+                pass
+        return self._preview_held(candidate)
+
+    def _preview_held(self, candidate: Selection) -> Preview:
+        db, found = self._db(), {}
+        for info in self.schema.replicated:
+            condition, bindings = self._held_by(candidate, info)
+            hold = db.execute(f"SELECT count(*) FROM {quote(info.name)} r WHERE {condition}", bindings).get
+            total = db.execute(f"SELECT count(*) FROM {quote(info.name)} WHERE _ordinal>0").get
+            found[info.name] = PreviewOf(0, max(0, total - hold), hold, 0)
+        return Preview(found, offline=True)
+
+    def _held_by(self, selection: Selection, info: CollectionInfo) -> tuple[str, list[Value]]:
+        claims = self.store.meta("claims", self._db()) or {}
+        scopes = {c.name: everything for c in self.schema.replicated}
+        plan = plan_of(self.schema, self.offer, scopes, selection, claims, self.now())
+        compiler = Compiler(self.schema)
+        parts = [in_term(term, "r", compiler, self.schema) for term in plan.terms.get(info.name, ())]
+        parts.append(f"r._ordinal IN (SELECT ordinal FROM ok_created WHERE collection='{info.name}')")
+        return f"({' OR '.join(parts)}) AND r._ordinal>0", compiler.bindings
+
+    def why(self, record: Collection) -> list[Reason]:
+        """Every quick filter, condition, pick, include, offer or own creation that holds a record; empty: nothing does."""
+        from offlinekit.replica.why import reasons
+
+        return reasons(self, record)
+
+    # -- syncing
+
+    def _make_driver(self, transport: Transport, every: float) -> Driver:
+        if self._driver is not None:
+            raise StateError("a sync runs already; stop it first")
+        self._driver = Driver(self.store, transport, every=every, tell=self.tell)
+        return self._driver
+
+    def start_sync(self, transport: Transport, *, every: float = 30.0) -> Link:
+        """Syncs in a thread of its own: at once, after every commit or save, and every so many seconds."""
+        self._link = Link(self, self._make_driver(transport, every))
+        return self._link
+
+    @asynccontextmanager
+    async def keep_synced(self, transport: Transport, *, every: float = 30.0) -> AsyncIterator[AsyncLink]:
+        """The same on the caller's event loop: `async with replica.keep_synced(transport) as link`."""
+        driver = self._make_driver(transport, every)
+        task = asyncio.create_task(driver.run())
+        try:
+            yield AsyncLink(self, driver)
+        finally:
+            driver.stop()
+            await task
+            self.unlink(driver)
+
+    def unlink(self, driver: Driver) -> None:
+        """Forgets a driver that has ended."""
+        if self._driver is driver:
+            self._driver = self._link = None
+
+    @property
+    def driver(self) -> Driver | None:
+        """The running driver, if there is one."""
+        return self._driver
+
+    @property
+    def link(self) -> Link | None:
+        """The running sync thread, if there is one."""
+        return self._link
+
+    def refuse_loop(self, instead: str) -> None:
+        """Raises StateError on a running event loop."""
+        refuse_loop(instead)
+
+    # -- being told
+
+    def tell(self, changed: set[str]) -> None:
+        """Tells watchers of changed collections, and whoever waits for an answer."""
+        self.watchers.tell(changed)
+        with self._answered:
+            self._answered.notify_all()
+
+    def wait_until(self, condition: Callable[[], bool], timeout: float | None) -> bool:
+        """Blocks until the condition holds, looked at after every change; whether it does."""
+        with self._answered:
+            return self._answered.wait_for(condition, timeout)
+
+    def on_change(self, callback: Callable[[frozenset[str]], object], *collections: type[Collection]) -> Callable[[], None]:
+        """Calls back with the names of changed collections, in the thread that made the change; returns what ends it."""
+        return self.watchers.add(callback, [self.schema.info(c).name for c in collections])
+
+    def watch(self, select: Select[C]) -> AsyncIterator[Page[C]]:
+        """The records of a query now, and again whenever they change: `async for page in replica.watch(…)`."""
+        return live(self.watchers, select)
+
+
