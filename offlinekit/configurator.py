@@ -1,8 +1,8 @@
 """The Offline Configurator: composing a selection from the offer, seeing what it would move, and saving it.
 
-    take = replica.configure().quick("mine").all_of(Customer.city == "Campinas").pick(Customer, "000312-01")
-    print(take.preview().rows)
-    take.save()
+take = replica.configure().quick("mine").all_of(Customer.city == "Campinas").pick(Customer, "000312-01")
+print(take.preview().rows)
+take.save()
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class Configuration:
         self._schema, self._offer, self._identity, self._zone, self._now = schema, offer, identity, zone, now
         self._saved, self._preview, self._save = saved, preview, save
         self._choices: dict[str, Choice] = {}
-        self._until: float | None | str = "day"
+        self._until: float | str | None = "day"
 
     def _change(self, collection: str, **changes: Any) -> Configuration:
         self._choices[collection] = evolve(self._choices.get(collection, Choice(collection)), **changes)

@@ -105,7 +105,9 @@ Steps: TypeAlias = Generator[Effect, bytes, Any]
 class Exchanger:
     """Makes exchanges for one replica. `progress(collection or "", done, total)` is told of bytes on their way."""
 
-    def __init__(self, store: ReplicaStore, program: str = "", progress: Callable[[int, int], None] | None = None) -> None:
+    def __init__(
+        self, store: ReplicaStore, program: str = "", progress: Callable[[int, int], None] | None = None
+    ) -> None:
         self.store, self.program = store, program
         self.progress = progress or (lambda done, size: None)
 
@@ -211,8 +213,14 @@ class Exchanger:
         also = {"offset": answer.now - store.clock.now(), "pulled": answer.now, "claims": answer.claims,
                 "selected": start.selection}  # fmt: skip
         applied = apply_answer(
-            store, {g: t for g, t, _ in start.groups}, map(group_delta, answer.groups), path, settled=answer.receipts,
-            also=also, witness=start.witness, still=lambda: selection_bytes(store, store.db) == start.selection,
+            store,
+            {g: t for g, t, _ in start.groups},
+            map(group_delta, answer.groups),
+            path,
+            settled=answer.receipts,
+            also=also,
+            witness=start.witness,
+            still=lambda: selection_bytes(store, store.db) == start.selection,
         )
         if applied is not None:
             take_receipts(store, answer.receipts, also, answer.durable_through)
@@ -220,7 +228,11 @@ class Exchanger:
 
     def _fetch(self, manifest: m.Manifest, path: str, selection: bytes) -> Generator[Effect, bytes, bool]:
         """Fetches a file chunk by chunk, each checked, and unpacks it; False when the selection was edited meanwhile."""
-        if manifest.raw_size > FILE_MAX or manifest.chunk < 1 or len(manifest.digests) != -(-manifest.size // manifest.chunk):
+        if (
+            manifest.raw_size > FILE_MAX
+            or manifest.chunk < 1
+            or len(manifest.digests) != -(-manifest.size // manifest.chunk)
+        ):
             raise ProtocolError("the manifest of a file makes no sense")
         with open(path + ".zst", "wb") as target:
             for n, digest in enumerate(manifest.digests):
@@ -288,7 +300,9 @@ class Exchanger:
 
 def _table(start: Held) -> m.Table:
     """What the state of a replica stands for."""
-    groups = [m.GroupState(collections=list(g), token=t, holds=any(c in start.holding for c in g)) for g, t, _ in start.groups]
+    groups = [
+        m.GroupState(collections=list(g), token=t, holds=any(c in start.holding for c in g)) for g, t, _ in start.groups
+    ]
     return m.Table(selection=selection_digest(start.selection), groups=groups, implicit=start.implicit)
 
 

@@ -197,4 +197,3 @@ class Some(Filter):
     source: str
     field: str
     part: Filter
-

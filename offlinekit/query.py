@@ -126,7 +126,9 @@ def check_query(query: Query, schema: Schema, allowed: Allowed) -> CollectionInf
 
 def search_tokens(text: str) -> list[str]:
     """The words to search for."""
-    return [t for t in "".join(c if c.isalnum() or c in "-_.'" else " " for c in text).split() if any(map(str.isalnum, t))]
+    return [
+        t for t in "".join(c if c.isalnum() or c in "-_.'" else " " for c in text).split() if any(map(str.isalnum, t))
+    ]
 
 
 def query_sql(
@@ -148,7 +150,8 @@ def query_sql(
     if query.after is not None:
         source += f" AND {_after(query.after, order, info, compiler, alias)}"
     by = ",".join(
-        f"{compiler.column(info.name, name, alias)}{' DESC NULLS LAST' if down else ' NULLS FIRST'}" for name, down in order
+        f"{compiler.column(info.name, name, alias)}{' DESC NULLS LAST' if down else ' NULLS FIRST'}"
+        for name, down in order
     )
     names = ",".join(f"{alias}.{quote(c)}" for c in columns)
     limit = f" LIMIT {int(query.limit)}" if query.limit is not None else ""

@@ -187,7 +187,9 @@ class Field(Generic[T]):
         """The field holds nothing."""
         return IsNull(self.owner.name, self.name)
 
-    def _text(self, op: typing.Literal["contains", "starts_with", "equals_folded"], text: str | Claim | Param) -> Filter:
+    def _text(
+        self, op: typing.Literal["contains", "starts_with", "equals_folded"], text: str | Claim | Param
+    ) -> Filter:
         if self.kind.name != "text":
             raise FilterError(f"{self} is {self.kind.name}: {op} is for text",
                               collection=self.owner.name, field=self.name)  # fmt: skip
@@ -260,7 +262,9 @@ class CollectionInfo:
         try:
             return self.fields[name]
         except KeyError:
-            raise SchemaError(f"unknown field '{name}' in collection '{self.name}'{nearest(name, self.fields)}") from None
+            raise SchemaError(
+                f"unknown field '{name}' in collection '{self.name}'{nearest(name, self.fields)}"
+            ) from None
 
     def key_of(self, record: Collection) -> tuple[Value, ...]:
         """The key of a record as storage values."""
@@ -434,7 +438,9 @@ class Schema:
                     raise SchemaError(f"{f} refers to '{f.target}', which is not in the schema"
                                       f"{nearest(f.target, self.collections)}")  # fmt: skip
                 if len(target.key) != 1:
-                    raise SchemaError(f"{f} refers to '{f.target}', whose key has several fields; only one can be named")
+                    raise SchemaError(
+                        f"{f} refers to '{f.target}', whose key has several fields; only one can be named"
+                    )
                 if target.fields[target.key[0]].kind.describe() != f.kind.describe():
                     raise SchemaError(f"{f} is {f.kind.describe()}, the key of '{f.target}' is not")
                 if target.device_only != info.device_only and target.device_only:

@@ -18,7 +18,22 @@ from offlinekit.changes import Key
 from offlinekit.exceptions import FilterError, LimitExceeded, SchemaError, nearest
 from offlinekit.expr import Allowed, Bounds, check, dependencies, names_used, resolve
 from offlinekit.expr.codec import from_plain, to_plain
-from offlinekit.nodes import And, Claim, Compare, Const, Filter, IsIn, IsNull, Not, Or, Param, Text, everything, nothing, today
+from offlinekit.nodes import (
+    And,
+    Claim,
+    Compare,
+    Const,
+    Filter,
+    IsIn,
+    IsNull,
+    Not,
+    Or,
+    Param,
+    Text,
+    everything,
+    nothing,
+    today,
+)
 from offlinekit.schema import Collection, CollectionInfo, Field, Schema, info_of
 
 __all__ = [
@@ -47,7 +62,9 @@ PathStep = Field[Any] | tuple[Field[Any], Filter]
 class Quick:
     """A ready-made filter that a device may choose by name; params that it names are asked for."""
 
-    def __init__(self, name: str, collection: type[Collection], where: Filter, label: str = "", *, explanation: str = ""):
+    def __init__(
+        self, name: str, collection: type[Collection], where: Filter, label: str = "", *, explanation: str = ""
+    ):
         self.name, self.collection, self.where = name, info_of(collection).name, where
         self.label, self.explanation = label or name, explanation
         self.params = frozenset(names_used(where, Param))
@@ -78,7 +95,9 @@ class Include:
 class Always:
     """What every device holds without choosing, and without expiry."""
 
-    def __init__(self, collection: type[Collection], where: Filter = everything, *, include: Sequence[Include] = ()) -> None:
+    def __init__(
+        self, collection: type[Collection], where: Filter = everything, *, include: Sequence[Include] = ()
+    ) -> None:
         self.collection, self.where, self.include = info_of(collection).name, where, tuple(include)
 
 
@@ -90,7 +109,12 @@ class Advanced:
         unknown = [o for o in operators if o not in OPERATORS]
         if unknown:
             raise SchemaError(f"unknown operator '{unknown[0]}'{nearest(unknown[0], OPERATORS)}")
-        self.field, self.operators, self.label, self.choices = field, tuple(operators), label or field.name, tuple(choices)
+        self.field, self.operators, self.label, self.choices = (
+            field,
+            tuple(operators),
+            label or field.name,
+            tuple(choices),
+        )
 
 
 class Offer:
@@ -244,9 +268,7 @@ def _check_choice(c: Choice, schema: Schema, offer: Offer) -> None:
 def resolve_params(quick: Quick, params: Mapping[str, Any], schema: Schema) -> None:
     """Raises FilterError when params do not fit the fields that the quick filter compares them with."""
     for node in _leaves(quick.where):
-        if isinstance(node, Compare | Text) and isinstance(node.operand, Param):
-            resolve(node, schema, claims={}, params=params, bounds=Bounds(0.0))
-        elif isinstance(node, IsIn) and isinstance(node.operands, Param):
+        if (isinstance(node, Compare | Text) and isinstance(node.operand, Param)) or (isinstance(node, IsIn) and isinstance(node.operands, Param)):
             resolve(node, schema, claims={}, params=params, bounds=Bounds(0.0))
 
 
@@ -289,7 +311,13 @@ class Source:
 
     def plain(self) -> Any:
         """For the hash."""
-        return ["own", self.collection, to_plain(self.where), sorted(map(list, self.picks)), sorted(map(list, self.unpicks))]
+        return [
+            "own",
+            self.collection,
+            to_plain(self.where),
+            sorted(map(list, self.picks)),
+            sorted(map(list, self.unpicks)),
+        ]
 
 
 @frozen
@@ -305,7 +333,15 @@ class Step:
 
     def plain(self) -> Any:
         """For the hash."""
-        return ["step", self.collection, self.origin.plain(), self.owner, self.field, self.forward, to_plain(self.where)]
+        return [
+            "step",
+            self.collection,
+            self.origin.plain(),
+            self.owner,
+            self.field,
+            self.forward,
+            to_plain(self.where),
+        ]
 
 
 @frozen
@@ -344,7 +380,12 @@ class Plan:
 
 
 def plan_of(
-    schema: Schema, offer: Offer, scopes: Mapping[str, Filter], selection: Selection, claims: Mapping[str, Any], now: float
+    schema: Schema,
+    offer: Offer,
+    scopes: Mapping[str, Filter],
+    selection: Selection,
+    claims: Mapping[str, Any],
+    now: float,
 ) -> Plan:
     """Resolves a selection for whoever has these claims; time bounds are cut from `now` in the selection's zone."""
     bounds = Bounds(now, selection.zone)

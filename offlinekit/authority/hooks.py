@@ -145,7 +145,15 @@ class Transaction:
 class Context(Transaction):
     """Who asks, and the transaction that the mutation is part of. A hook has no effect outside the database."""
 
-    def __init__(self, unit: Unit, schema: Schema, identity: str, claims: Mapping[str, Any], now: float, flush: Callable[[], None]):
+    def __init__(
+        self,
+        unit: Unit,
+        schema: Schema,
+        identity: str,
+        claims: Mapping[str, Any],
+        now: float,
+        flush: Callable[[], None],
+    ):
         super().__init__(unit, schema)
         self.identity, self.claims, self.now, self._flush = identity, claims, now, flush
 

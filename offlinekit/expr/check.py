@@ -61,9 +61,7 @@ def check(filter_: Filter, schema: Schema, collection: CollectionInfo, allowed: 
             _check_leaf(node, at, allowed)
 
 
-def _walk(
-    node: Filter, schema: Schema, at: CollectionInfo, depth: int
-) -> Iterator[tuple[Filter, CollectionInfo, int]]:
+def _walk(node: Filter, schema: Schema, at: CollectionInfo, depth: int) -> Iterator[tuple[Filter, CollectionInfo, int]]:
     yield node, at, depth
     if isinstance(node, And | Or):
         for part in node.parts:

@@ -10,7 +10,22 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from attrs import evolve, frozen
 
 from offlinekit.exceptions import FilterError
-from offlinekit.nodes import And, Claim, Compare, Filter, IsIn, Moment, Not, Operand, Or, Param, Some, Text, Value, Within
+from offlinekit.nodes import (
+    And,
+    Claim,
+    Compare,
+    Filter,
+    IsIn,
+    Moment,
+    Not,
+    Operand,
+    Or,
+    Param,
+    Some,
+    Text,
+    Value,
+    Within,
+)
 from offlinekit.schema import Field, Schema
 
 __all__ = ["Bounds", "cut", "dependencies", "names_used", "resolve", "zone_of"]
@@ -115,7 +130,9 @@ def _stored(word: str, name: str, value: Any, f: Field[Any]) -> Value:
 
 def _nodes(node: Filter) -> Iterator[Filter]:
     yield node
-    for part in node.parts if isinstance(node, And | Or) else (node.part,) if isinstance(node, Not | Within | Some) else ():
+    for part in (
+        node.parts if isinstance(node, And | Or) else (node.part,) if isinstance(node, Not | Within | Some) else ()
+    ):
         yield from _nodes(part)
 
 

@@ -13,11 +13,21 @@ from offlinekit.compress import compress, decompress
 from offlinekit.exceptions import NotTheAuthority, ProtocolError, TooLarge
 from offlinekit.protocol import messages as m
 
-__all__ = ["CONTENT_MAX", "INLINE_MAX", "REFUSALS", "WIRE_MAX", "decode_answer", "decode_request", "encode"]
+__all__ = [
+    "CONTENT_MAX",
+    "CONTENT_TYPE",
+    "INLINE_MAX",
+    "REFUSALS",
+    "WIRE_MAX",
+    "decode_answer",
+    "decode_request",
+    "encode",
+]
 
 INLINE_MAX = 1 << 20  # bytes of records in an answer; more travels as a file
 WIRE_MAX = 8 << 20
 CONTENT_MAX = 32 << 20
+CONTENT_TYPE = "application/vnd.offlinekit"
 _COMPRESS_FROM = 1024
 _HEAD = b"OK1"
 
@@ -72,5 +82,7 @@ def decode_request(data: bytes) -> m.Pull | m.Preview | m.Push | m.Query:
 def decode_answer(data: bytes) -> m.Answer:
     """The authority's answer; raises NotTheAuthority for bytes without our head, ProtocolError for broken ones."""
     if data[:3] != _HEAD:
-        raise NotTheAuthority("what answered is not the authority (a captive portal?); sign in to the network and try again")
+        raise NotTheAuthority(
+            "what answered is not the authority (a captive portal?); sign in to the network and try again"
+        )
     return _decode(data, _answers)  # type: ignore[no-any-return]

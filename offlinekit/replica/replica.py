@@ -302,7 +302,8 @@ class Replica:
                 found = self._link.ask(Exchanger(self.store).preview(candidate))
                 return Preview({n: PreviewOf(p.fetch, p.drop, p.hold, p.bytes) for n, p in found.parts.items()})
             except TransportError:
-                pass
+                if self.store.meta("claims", self._db()) is None:
+                    raise  # never synced, so nothing is known that could answer
         return self._preview_held(candidate)
 
     def _preview_held(self, candidate: Selection) -> Preview:
@@ -386,12 +387,12 @@ class Replica:
         with self._answered:
             return self._answered.wait_for(condition, timeout)
 
-    def on_change(self, callback: Callable[[frozenset[str]], object], *collections: type[Collection]) -> Callable[[], None]:
+    def on_change(
+        self, callback: Callable[[frozenset[str]], object], *collections: type[Collection]
+    ) -> Callable[[], None]:
         """Calls back with the names of changed collections, in the thread that made the change; returns what ends it."""
         return self.watchers.add(callback, [self.schema.info(c).name for c in collections])
 
     def watch(self, select: Select[C]) -> AsyncIterator[Page[C]]:
         """The records of a query now, and again whenever they change: `async for page in replica.watch(…)`."""
         return live(self.watchers, select)
-
-

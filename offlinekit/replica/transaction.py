@@ -80,7 +80,9 @@ class Transaction:
             raise
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._owner is None or self._owner.thread != threading.get_ident():
             raise StateError(_ELSEWHERE)
         try:

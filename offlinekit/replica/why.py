@@ -61,7 +61,9 @@ def _same(replica: Replica, collection: str) -> str:
     return " AND ".join(f"r.{quote(k)}=?" for k in replica.schema.info(collection).key)
 
 
-def _holds(replica: Replica, collection: str, key: tuple[object, ...], selection: Selection, offer: Offer, *, step: bool) -> bool:
+def _holds(
+    replica: Replica, collection: str, key: tuple[object, ...], selection: Selection, offer: Offer, *, step: bool
+) -> bool:
     """Whether a term of the selection that ends in the collection contains the record; only steps, or only sources."""
     db = replica.store.reader()
     scopes = {c.name: everything for c in replica.schema.replicated}
@@ -75,5 +77,3 @@ def _holds(replica: Replica, collection: str, key: tuple[object, ...], selection
             if db.execute(sql, (*compiler.bindings, *key)).get:
                 return True
     return False
-
-

@@ -68,7 +68,9 @@ class _Direct:
 class Pair:
     """The two sides; `claims=None` makes the authority answer 401, `plugged=False` cuts the line."""
 
-    def __init__(self, authority: Authority, replica: Replica, clock: MovableClock, identity: str, claims: Mapping[str, Any]) -> None:
+    def __init__(
+        self, authority: Authority, replica: Replica, clock: MovableClock, identity: str, claims: Mapping[str, Any]
+    ) -> None:
         self.authority, self.replica, self.clock = authority, replica, clock
         self.identity = identity
         self.claims: Mapping[str, Any] | None = claims
@@ -137,8 +139,12 @@ def linked_pair(
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as temporary:
         place = folder or temporary
         store = SQLiteStore(os.path.join(place, "authority.db"), clock=clock)
-        authority = Authority(store, schema, offer=offer, scopes=scopes, conflicts=conflicts, files=os.path.join(place, "files"))
-        replica = Replica.open(os.path.join(place, "replica.db"), schema, offer=offer, identity=identity, zone=zone, clock=clock)
+        authority = Authority(
+            store, schema, offer=offer, scopes=scopes, conflicts=conflicts, files=os.path.join(place, "files")
+        )
+        replica = Replica.open(
+            os.path.join(place, "replica.db"), schema, offer=offer, identity=identity, zone=zone, clock=clock
+        )
         try:
             yield Pair(authority, replica, clock, identity, dict(claims or {}))
         finally:

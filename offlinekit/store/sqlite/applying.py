@@ -166,7 +166,9 @@ def _apply_part(db: apsw.Connection, place: str, info: CollectionInfo, part: Par
     put = view_of(ordinals)
     held = (view | put) - part.drop
     if digest(held) != part.digest:
-        raise ProtocolError(f"the answer does not lead to the view of '{info.name}' that it promises; it was not applied")
+        raise ProtocolError(
+            f"the answer does not lead to the view of '{info.name}' that it promises; it was not applied"
+        )
     db.execute("INSERT OR REPLACE INTO ok_state VALUES(?,?,?)", (info.name, pack_view(held), part.digest))
     applied.put[info.name], applied.drop[info.name] = len(put), len(part.drop & view)
 

@@ -20,7 +20,7 @@ from offlinekit.clock import Clock, SystemClock
 from offlinekit.exceptions import ConstraintViolated, NotTracked, StateError, StoreError
 from offlinekit.expr.sql import quote
 from offlinekit.ids import RandomBytes
-from offlinekit.nodes import Const, Filter, Value, everything
+from offlinekit.nodes import Filter, Value, everything
 from offlinekit.query import Query
 from offlinekit.schema import CollectionInfo, Schema
 from offlinekit.selection import Step
@@ -96,7 +96,9 @@ class SQLiteStore:
                     tracking.install(db)
                 for index in tracking.info.indexes:
                     columns = ",".join(map(quote, index))
-                    db.execute(f"CREATE INDEX IF NOT EXISTS {quote('ok_index_' + '_'.join((name, *index)))} ON {quote(name)}({columns})")
+                    db.execute(
+                        f"CREATE INDEX IF NOT EXISTS {quote('ok_index_' + '_'.join((name, *index)))} ON {quote(name)}({columns})"
+                    )
         self._seen_schema = -1
 
     # -- tracking
@@ -239,7 +241,9 @@ class SQLiteStore:
     def save_projection(self, hash_: bytes, fields: Mapping[str, Sequence[str]]) -> None:
         """Stores field lists under their hash."""
         with self._lock, write_transaction(self._writer, self.path):
-            self._writer.execute("INSERT OR IGNORE INTO ok_projection VALUES(?,?)", (hash_, msgspec.msgpack.encode(fields)))
+            self._writer.execute(
+                "INSERT OR IGNORE INTO ok_projection VALUES(?,?)", (hash_, msgspec.msgpack.encode(fields))
+            )
 
     def close(self) -> None:
         """Closes every connection."""
@@ -361,7 +365,9 @@ class SQLiteUnit:
     def insert(self, info: CollectionInfo, values: Mapping[str, Value]) -> None:
         """Inserts a record."""
         marks = ",".join("?" * len(values))
-        self._write(f"INSERT INTO {quote(info.name)}({','.join(map(quote, values))}) VALUES({marks})", list(values.values()))
+        self._write(
+            f"INSERT INTO {quote(info.name)}({','.join(map(quote, values))}) VALUES({marks})", list(values.values())
+        )
 
     def update(self, info: CollectionInfo, key: Key, values: Mapping[str, Value]) -> None:
         """Changes fields of a record."""
@@ -373,7 +379,9 @@ class SQLiteUnit:
         """Deletes a record."""
         self._write(f"DELETE FROM {quote(info.name)} WHERE {_where(info)}", key)
 
-    def query(self, query: Query, fields: Sequence[str], scopes: Scopes | None) -> tuple[list[Sequence[Value]], int | None]:
+    def query(
+        self, query: Query, fields: Sequence[str], scopes: Scopes | None
+    ) -> tuple[list[Sequence[Value]], int | None]:
         """The rows of a query, with this transaction's own writes."""
         return self._reader().query(query, fields, scopes)
 
@@ -407,7 +415,16 @@ class SQLiteUnit:
             "INSERT INTO ok_device(device,identity,turn,previous,request,seen,revoked,confirmed) VALUES(?,?,?,?,?,?,?,?)"
             " ON CONFLICT DO UPDATE SET turn=excluded.turn,previous=excluded.previous,request=excluded.request,"
             "seen=excluded.seen,revoked=excluded.revoked,confirmed=excluded.confirmed",
-            (device, known.identity, known.turn, known.previous, known.request, seen, known.revoked, known.confirmed_until),
+            (
+                device,
+                known.identity,
+                known.turn,
+                known.previous,
+                known.request,
+                seen,
+                known.revoked,
+                known.confirmed_until,
+            ),
         )
 
     def publish(self, now: float) -> bytes:

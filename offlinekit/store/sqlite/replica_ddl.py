@@ -203,6 +203,8 @@ def additions(old: dict[str, dict[str, object]], schema: Schema) -> list[tuple[C
             if field in fields or (f.online_only and not info.device_only):
                 continue
             if f.required and not f.nullable:
-                raise SchemaError(f"{name}.{field} is new and needs a default, for the records that devices hold already")
+                raise SchemaError(
+                    f"{name}.{field} is new and needs a default, for the records that devices hold already"
+                )
             found.append((info, field, None if f.required else f.initial()))
     return found

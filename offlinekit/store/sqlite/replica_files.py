@@ -22,7 +22,16 @@ from offlinekit.store.sqlite.connection import connect, mapped
 from offlinekit.store.sqlite.replica_ddl import STATE, collection_sql, finish_sql, search_table
 from offlinekit.view import View, digest, pack_view, signed
 
-__all__ = ["attach", "build_generation", "bulk_rows", "create_generation", "file_of", "open_bulk", "sweep", "write_bulk"]
+__all__ = [
+    "attach",
+    "build_generation",
+    "bulk_rows",
+    "create_generation",
+    "file_of",
+    "open_bulk",
+    "sweep",
+    "write_bulk",
+]
 
 
 def file_of(main: str, collection: str, generation: int) -> str:
@@ -121,7 +130,9 @@ def _fill(db: apsw.Connection, info: CollectionInfo, old: str | None, bulk: str 
             (apsw.carray(signed(keep)),),
         )
     if bulk is not None:
-        without, bindings = ("WHERE _ordinal NOT IN (SELECT value FROM carray(?))", (apsw.carray(signed(skip)),)) if skip else ("", ())
+        without, bindings = (
+            ("WHERE _ordinal NOT IN (SELECT value FROM carray(?))", (apsw.carray(signed(skip)),)) if skip else ("", ())
+        )
         db.execute(f"INSERT INTO main.{table}({columns}) SELECT {columns} FROM ok_bulk.{table} {without}", bindings)
     marks = ",".join("?" * (len(info.replicated) + 1))
     db.executemany(f"INSERT OR REPLACE INTO main.{table}({columns}) VALUES({marks})", (tuple(r) for r in inline))
@@ -173,7 +184,9 @@ def open_bulk(path: str, tables: Mapping[str, Sequence[str]]) -> apsw.Connection
         found = dict(db.execute("SELECT name,sql FROM sqlite_schema WHERE name NOT LIKE 'sqlite_%'"))
         wanted = {c: _bulk_table(c, fields) for c, fields in tables.items()}
         if found != wanted:
-            raise ProtocolError(f"the received file holds {sorted(found)} instead of {sorted(wanted)}, or other columns")
+            raise ProtocolError(
+                f"the received file holds {sorted(found)} instead of {sorted(wanted)}, or other columns"
+            )
     except BaseException:
         db.close()
         raise

@@ -73,7 +73,7 @@ class Tracking:
 
     def columns(self, db: apsw.Connection) -> dict[str, _Column]:
         """The columns of the live table by lower-case name; empty when there is no such table."""
-        rows = db.execute(f"SELECT name,type,\"notnull\",dflt_value FROM pragma_table_xinfo({_text(self.info.name)})")
+        rows = db.execute(f'SELECT name,type,"notnull",dflt_value FROM pragma_table_xinfo({_text(self.info.name)})')
         return {str(n).lower(): _Column(str(n), str(t).upper(), bool(nn), d) for n, t, nn, d in rows}
 
     def missing(self, db: apsw.Connection) -> list[str]:
@@ -89,7 +89,11 @@ class Tracking:
         for name, f in self.info.fields.items():
             live = have[name.lower()]
             column = f"{alias}.{quote(name)}"
-            typed = bool(row) and live.type == f.kind.sqlite and f.kind.name in ("text", "integer", "real", "bytes", "decimal")
+            typed = (
+                bool(row)
+                and live.type == f.kind.sqlite
+                and f.kind.name in ("text", "integer", "real", "bytes", "decimal")
+            )
             if not typed:
                 fits = f.kind.fit_sql(column)
                 parts.append(f"({column} IS NULL OR {fits})" if f.nullable else f"({fits})")
@@ -101,8 +105,10 @@ class Tracking:
         """The unique indexes as lists of (column, collation); None when one holds an expression."""
         found = []
         name = _text(self.info.name)
-        for (index,) in list(db.execute(f"SELECT name FROM pragma_index_list({name}) WHERE \"unique\" ORDER BY name")):
-            columns = list(db.execute(f"SELECT name,coll FROM pragma_index_xinfo({_text(index)}) WHERE key ORDER BY seqno"))
+        for (index,) in list(db.execute(f'SELECT name FROM pragma_index_list({name}) WHERE "unique" ORDER BY name')):
+            columns = list(
+                db.execute(f"SELECT name,coll FROM pragma_index_xinfo({_text(index)}) WHERE key ORDER BY seqno")
+            )
             if any(column is None for column, _ in columns):
                 return None
             found.append([(str(column), str(collation)) for column, collation in columns])
@@ -136,10 +142,15 @@ class Tracking:
 
         def new(column: str) -> str:
             c = columns[column.lower()]
-            return f"coalesce(NEW.{quote(column)},({c.default}))" if c.notnull and c.default is not None else f"NEW.{quote(column)}"
+            return (
+                f"coalesce(NEW.{quote(column)},({c.default}))"
+                if c.notnull and c.default is not None
+                else f"NEW.{quote(column)}"
+            )
 
         same = " OR ".join(
-            "(" + " AND ".join(f"{quote(c)}={new(c)} COLLATE {quote(coll)}" for c, coll in index) + ")" for index in unique
+            "(" + " AND ".join(f"{quote(c)}={new(c)} COLLATE {quote(coll)}" for c, coll in index) + ")"
+            for index in unique
         )
         if self._has_rowid(db):
             same = f"{same} OR rowid=NEW.rowid" if same else "rowid=NEW.rowid"
@@ -177,7 +188,9 @@ class Tracking:
             db.execute(statement)
         triggers = self.trigger_sql(db)
         if triggers is None:
-            raise StoreError(f"'{self.info.name}' has a unique index on an expression, so REPLACE could go unseen; drop it")
+            raise StoreError(
+                f"'{self.info.name}' has a unique index on an expression, so REPLACE could go unseen; drop it"
+            )
         for name, sql in triggers.items():
             db.execute(f"DROP TRIGGER IF EXISTS {quote(name)}")
             db.execute(sql)
