@@ -4,8 +4,8 @@
     effect = next(steps)                          # Send(bytes) or Fetch(name, offset)
     effect = steps.send(answer_bytes)             # … until StopIteration, whose value is the result
 
-Whoever drives them (`sync.py` on an event loop, tests by hand) decides when, how often and whether an answer arrives; a generator may
-be thrown away at any step. Everything durable happens in the store's own transactions.
+Whoever drives them (`sync.py` on an event loop, tests by hand) decides when, how often and whether an answer arrives; a
+generator may be thrown away at any step. Everything durable happens in the store's own transactions.
 """
 
 from __future__ import annotations
@@ -105,9 +105,7 @@ Steps: TypeAlias = Generator[Effect, bytes, Any]
 class Exchanger:
     """Makes exchanges for one replica. `progress(collection or "", done, total)` is told of bytes on their way."""
 
-    def __init__(
-        self, store: ReplicaStore, program: str = "", progress: Callable[[int, int], None] | None = None
-    ) -> None:
+    def __init__(self, store: ReplicaStore, program: str = "", progress: Callable[[int, int], None] | None = None) -> None:
         self.store, self.program = store, program
         self.progress = progress or (lambda done, size: None)
 
@@ -228,11 +226,7 @@ class Exchanger:
 
     def _fetch(self, manifest: m.Manifest, path: str, selection: bytes) -> Generator[Effect, bytes, bool]:
         """Fetches a file chunk by chunk, each checked, and unpacks it; False when the selection was edited meanwhile."""
-        if (
-            manifest.raw_size > FILE_MAX
-            or manifest.chunk < 1
-            or len(manifest.digests) != -(-manifest.size // manifest.chunk)
-        ):
+        if manifest.raw_size > FILE_MAX or manifest.chunk < 1 or len(manifest.digests) != -(-manifest.size // manifest.chunk):
             raise ProtocolError("the manifest of a file makes no sense")
         with open(path + ".zst", "wb") as target:
             for n, digest in enumerate(manifest.digests):
@@ -300,9 +294,7 @@ class Exchanger:
 
 def _table(start: Held) -> m.Table:
     """What the state of a replica stands for."""
-    groups = [
-        m.GroupState(collections=list(g), token=t, holds=any(c in start.holding for c in g)) for g, t, _ in start.groups
-    ]
+    groups = [m.GroupState(collections=list(g), token=t, holds=any(c in start.holding for c in g)) for g, t, _ in start.groups]
     return m.Table(selection=selection_digest(start.selection), groups=groups, implicit=start.implicit)
 
 

@@ -126,9 +126,7 @@ def check_query(query: Query, schema: Schema, allowed: Allowed) -> CollectionInf
 
 def search_tokens(text: str) -> list[str]:
     """The words to search for."""
-    return [
-        t for t in "".join(c if c.isalnum() or c in "-_.'" else " " for c in text).split() if any(map(str.isalnum, t))
-    ]
+    return [t for t in "".join(c if c.isalnum() or c in "-_.'" else " " for c in text).split() if any(map(str.isalnum, t))]
 
 
 def query_sql(
@@ -150,17 +148,14 @@ def query_sql(
     if query.after is not None:
         source += f" AND {_after(query.after, order, info, compiler, alias)}"
     by = ",".join(
-        f"{compiler.column(info.name, name, alias)}{' DESC NULLS LAST' if down else ' NULLS FIRST'}"
-        for name, down in order
+        f"{compiler.column(info.name, name, alias)}{' DESC NULLS LAST' if down else ' NULLS FIRST'}" for name, down in order
     )
     names = ",".join(f"{alias}.{quote(c)}" for c in columns)
     limit = f" LIMIT {int(query.limit)}" if query.limit is not None else ""
     return f"SELECT {names} {source} ORDER BY {by}{limit}", count, counted
 
 
-def _after(
-    place: tuple[Value, ...], order: list[tuple[str, bool]], info: CollectionInfo, compiler: Compiler, alias: str
-) -> str:
+def _after(place: tuple[Value, ...], order: list[tuple[str, bool]], info: CollectionInfo, compiler: Compiler, alias: str) -> str:
     """The condition that a record comes after `place`: lexicographic, nulls smallest."""
     cases: list[str] = []
     equal: list[tuple[str, Value]] = []

@@ -71,9 +71,7 @@ class Field(Generic[T]):
         try:
             stored = record._stored[self.name]
         except KeyError:
-            raise StateError(
-                f"{self} is not held on the device (online_only); read it with replica.remote.select(...)"
-            ) from None
+            raise StateError(f"{self} is not held on the device (online_only); read it with replica.remote.select(...)") from None
         return typing.cast(T, None if stored is None else self.kind.load(stored))
 
     def __set__(self, record: Collection, value: T) -> None:
@@ -187,9 +185,7 @@ class Field(Generic[T]):
         """The field holds nothing."""
         return IsNull(self.owner.name, self.name)
 
-    def _text(
-        self, op: typing.Literal["contains", "starts_with", "equals_folded"], text: str | Claim | Param
-    ) -> Filter:
+    def _text(self, op: typing.Literal["contains", "starts_with", "equals_folded"], text: str | Claim | Param) -> Filter:
         if self.kind.name != "text":
             raise FilterError(f"{self} is {self.kind.name}: {op} is for text",
                               collection=self.owner.name, field=self.name)  # fmt: skip
@@ -262,9 +258,7 @@ class CollectionInfo:
         try:
             return self.fields[name]
         except KeyError:
-            raise SchemaError(
-                f"unknown field '{name}' in collection '{self.name}'{nearest(name, self.fields)}"
-            ) from None
+            raise SchemaError(f"unknown field '{name}' in collection '{self.name}'{nearest(name, self.fields)}") from None
 
     def key_of(self, record: Collection) -> tuple[Value, ...]:
         """The key of a record as storage values."""
@@ -359,9 +353,7 @@ class Collection:
         if missing:
             raise SchemaError(f"a new {info.name} needs {', '.join(missing)}")
         object.__setattr__(self, "_open", False)
-        object.__setattr__(
-            self, "_stored", {n: stored[n] if n in stored else f.initial() for n, f in info.fields.items()}
-        )
+        object.__setattr__(self, "_stored", {n: stored[n] if n in stored else f.initial() for n, f in info.fields.items()})
 
     if not typing.TYPE_CHECKING:  # checkers would take it as leave to assign to any name
 
@@ -438,9 +430,7 @@ class Schema:
                     raise SchemaError(f"{f} refers to '{f.target}', which is not in the schema"
                                       f"{nearest(f.target, self.collections)}")  # fmt: skip
                 if len(target.key) != 1:
-                    raise SchemaError(
-                        f"{f} refers to '{f.target}', whose key has several fields; only one can be named"
-                    )
+                    raise SchemaError(f"{f} refers to '{f.target}', whose key has several fields; only one can be named")
                 if target.fields[target.key[0]].kind.describe() != f.kind.describe():
                     raise SchemaError(f"{f} is {f.kind.describe()}, the key of '{f.target}' is not")
                 if target.device_only != info.device_only and target.device_only:

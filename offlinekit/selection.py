@@ -62,9 +62,7 @@ PathStep = Field[Any] | tuple[Field[Any], Filter]
 class Quick:
     """A ready-made filter that a device may choose by name; params that it names are asked for."""
 
-    def __init__(
-        self, name: str, collection: type[Collection], where: Filter, label: str = "", *, explanation: str = ""
-    ):
+    def __init__(self, name: str, collection: type[Collection], where: Filter, label: str = "", *, explanation: str = ""):
         self.name, self.collection, self.where = name, info_of(collection).name, where
         self.label, self.explanation = label or name, explanation
         self.params = frozenset(names_used(where, Param))
@@ -95,9 +93,7 @@ class Include:
 class Always:
     """What every device holds without choosing, and without expiry."""
 
-    def __init__(
-        self, collection: type[Collection], where: Filter = everything, *, include: Sequence[Include] = ()
-    ) -> None:
+    def __init__(self, collection: type[Collection], where: Filter = everything, *, include: Sequence[Include] = ()) -> None:
         self.collection, self.where, self.include = info_of(collection).name, where, tuple(include)
 
 
@@ -259,16 +255,16 @@ def _check_choice(c: Choice, schema: Schema, offer: Offer) -> None:
         if len(keys) > PICKS_MAX:
             raise LimitExceeded(f"picks in '{info.name}'", PICKS_MAX, len(keys), "use a quick filter")
         for key in keys:
-            if len(key) != len(info.key) or not all(
-                info.fields[n].kind.fits(v) for n, v in zip(info.key, key, strict=True)
-            ):
+            if len(key) != len(info.key) or not all(info.fields[n].kind.fits(v) for n, v in zip(info.key, key, strict=True)):
                 raise FilterError(f"{key!r:.80} is no key of '{info.name}'", collection=info.name)
 
 
 def resolve_params(quick: Quick, params: Mapping[str, Any], schema: Schema) -> None:
     """Raises FilterError when params do not fit the fields that the quick filter compares them with."""
     for node in _leaves(quick.where):
-        if (isinstance(node, Compare | Text) and isinstance(node.operand, Param)) or (isinstance(node, IsIn) and isinstance(node.operands, Param)):
+        if (isinstance(node, Compare | Text) and isinstance(node.operand, Param)) or (
+            isinstance(node, IsIn) and isinstance(node.operands, Param)
+        ):
             resolve(node, schema, claims={}, params=params, bounds=Bounds(0.0))
 
 

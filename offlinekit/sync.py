@@ -7,6 +7,7 @@ caller's. Store work happens on one worker thread, so that neither loop is ever 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 from collections.abc import Callable, Generator
@@ -112,10 +113,8 @@ class Driver:
                 self._wake.clear()
                 delay = await self._attempt()
                 if not self._stopping:
-                    try:
+                    with contextlib.suppress(TimeoutError):
                         await asyncio.wait_for(self._wake.wait(), delay)
-                    except TimeoutError:
-                        pass
         finally:
             await self.transport.close()
             self._set(state="stopped", progress=None)

@@ -23,9 +23,7 @@ Verified = tuple[str, Mapping[str, Any]] | None
 Authenticate = Callable[[web.Request], Verified | Awaitable[Verified]]
 
 
-def sync_routes(
-    authority: Authority, *, authenticate: Authenticate, path: str = "/sync", threads: int = 4
-) -> list[web.RouteDef]:
+def sync_routes(authority: Authority, *, authenticate: Authenticate, path: str = "/sync", threads: int = 4) -> list[web.RouteDef]:
     """Routes for `app.add_routes`. `authenticate(request)` returns (identity, claims), or None for 401.
 
     The authority works in `threads` threads, so that the event loop is never blocked.

@@ -29,7 +29,9 @@ Bearer = str | Callable[[], str | Awaitable[str]]
 
 
 class HTTP:
-    """The transport to `url`, where the authority's routes are mounted. `bearer` is a token, or a function that returns (or awaits) one and is called each time.
+    """The transport to `url`, where the authority's routes are mounted.
+
+    `bearer` is a token, or a function that returns (or awaits) one and is called each time.
 
     Time-outs are in seconds: `connect` for the connection, `answer` for a whole exchange or part of a file.
     """
@@ -83,9 +85,7 @@ class HTTP:
             raise TooLarge("the authority refuses a request of this size")
         if status in (429, 503):
             after = response.headers.get("Retry-After", "")
-            raise TransportError(
-                "the authority asks for patience", retry_after_s=float(after) if after.isdigit() else None
-            )
+            raise TransportError("the authority asks for patience", retry_after_s=float(after) if after.isdigit() else None)
         if status == 404 and verb == "GET" and response.content_type == CONTENT_TYPE:
             raise ProtocolError("the file has expired; ask again")
         if status != 200 or response.content_type != CONTENT_TYPE:

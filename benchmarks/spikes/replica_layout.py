@@ -1,8 +1,8 @@
 """Spike: which file layout lets a replica take a large load while the application keeps saving and reading?
 
-Run `python benchmarks/spikes/replica_layout.py [--rows N] [--rounds N]`. Every layout receives the same catalogue from
-one SQLite file, in an order shuffled by the seed, beside a thread that saves orders and a thread that reads. Prints a
-table and the answers of small checks (flip under a reader, SIGKILL, names); writes `build/spikes/replica_layout.json`.
+Run `python benchmarks/spikes/replica_layout.py [--rows N]`. Every layout receives the same catalogue from one SQLite
+file, in an order shuffled by the seed, beside a thread that saves orders and a thread that reads. Prints a table and
+small checks (flip under a reader, locks, SIGKILL); writes `build/spikes/replica_layout.json`.
 """
 
 import argparse
@@ -12,12 +12,10 @@ import dataclasses
 import datetime
 import functools
 import json
-import os
 import pathlib
 import platform
 import random
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -41,7 +39,6 @@ ORDERS = """CREATE TABLE orders (id INTEGER PRIMARY KEY, customer TEXT, at REAL)
  CREATE TABLE own_files (collection TEXT PRIMARY KEY, generation INTEGER NOT NULL) STRICT;"""
 
 
-# ---- schema ----------------------------------------------------------------------------------------------------------
 def create_table(conn: apsw.Connection, db: str = "main", table: str = "products") -> None:
     """Create the catalogue's table, without indexes."""
     conn.execute(f"CREATE TABLE {db}.{table} ({COLUMNS}) STRICT")
@@ -102,7 +99,6 @@ def attach(conn: apsw.Connection, path: pathlib.Path, name: str, mode: str = "ro
     conn.execute("ATTACH ? AS " + name, (f"{path.absolute().as_uri()}?mode={mode}",))
 
 
-# ---- a file of its own: build, flip, discard, sweep ------------------------------------------------------------------
 def build(path: pathlib.Path, copy: Callable[[apsw.Connection], None], sent: pathlib.Path) -> apsw.Connection:
     """Build a generation; the returned connection keeps others from discarding it: close it after the flip."""
     conn = apsw.Connection(str(path), flags=OPEN)
@@ -223,7 +219,6 @@ def open_main(main: pathlib.Path) -> apsw.Connection:
     return conn
 
 
-# ---- the application beside the load ---------------------------------------------------------------------------------
 class Turn:
     """The process's one writer, first come first served (a plain lock starves the user behind a busy loader)."""
 
@@ -308,7 +303,6 @@ def save_order(conn: apsw.Connection, number: int) -> None:
     conn.execute("COMMIT")
 
 
-# ---- the layouts -----------------------------------------------------------------------------------------------------
 @dataclasses.dataclass
 class Load:
     """What one layout is given, and when it passed which step."""
@@ -463,25 +457,6 @@ def own_transaction(load: Load, *, rebuild: bool) -> None:
     load.step("checkpoint")
 
 
-def final_table(load: Load) -> None:
-    """D: chunks straight into the final table, indexes after; not atomic, for reference only."""
-    conn = load.connect()
-    with load.writing(conn):
-        for name, _, _ in INDEXES:
-            conn.execute(f"DROP INDEX products_{name}")
-        conn.execute("DELETE FROM main.products")
-    for low in range(1, load.rows + 1, 2 * CHUNK):
-        with load.writing(conn):
-            conn.execute(f"INSERT INTO main.products SELECT * FROM sent.products WHERE ord BETWEEN {low} "
-                         f"AND {low + 2 * CHUNK - 1}")
-    for number in range(len(INDEXES)):
-        with load.writing(conn):
-            create_index(conn, number)
-    with load.writing(conn):
-        conn.execute("INSERT INTO products_fts (products_fts) VALUES ('rebuild')")
-    load.step("visible")
-
-
 P = functools.partial
 CASES: dict[str, dict[str, tuple[bool, Callable[[Load], None]]]] = {  # scenario: layout: (own file, load)
     "first": {
@@ -492,7 +467,6 @@ CASES: dict[str, dict[str, tuple[bool, Callable[[Load], None]]]] = {  # scenario
         "C own file": (True, P(own_file, kept=False)),
         "C2 adopted, checked": (True, P(adopted, check=True)),
         "C2 adopted, unchecked": (True, P(adopted, check=False)),
-        "D chunks, final table": (False, final_table),
     },
     "replace 30 %": {
         "A rebuilt": (False, P(one_transaction, rebuild=True)),

@@ -37,18 +37,14 @@ class Files:
     def folder(self) -> str:
         """The folder, made when first needed."""
         if self._folder is None:
-            self._folder = os.path.join(
-                tempfile.gettempdir(), f"offlinekit-files-{os.getuid() if hasattr(os, 'getuid') else 0}"
-            )
+            self._folder = os.path.join(tempfile.gettempdir(), f"offlinekit-files-{os.getuid() if hasattr(os, 'getuid') else 0}")
         os.makedirs(self._folder, mode=0o700, exist_ok=True)
         return self._folder
 
     def _path(self, name: str, identity: str) -> str:
         return os.path.join(self.folder, f"{name}.{sha256(identity.encode()).hexdigest()[:32]}.zst")
 
-    def make(
-        self, identity: str, now: float, tables: Iterable[tuple[str, Sequence[str], Iterable[Sequence[Value]]]]
-    ) -> Manifest:
+    def make(self, identity: str, now: float, tables: Iterable[tuple[str, Sequence[str], Iterable[Sequence[Value]]]]) -> Manifest:
         """Writes and compresses a file for an identity."""
         self.sweep(now)
         name = self._random(16).hex()

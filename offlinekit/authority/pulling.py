@@ -5,8 +5,8 @@
     drop     = V \\ M
     new view = M, new cursor, new token
 
-Move-in, move-out, deletion, loss of permission, passing time and a changed filter are one case. `drop` is V \\ M uncut: ordinals that
-this history never issued are dropped like others.
+Move-in, move-out, deletion, loss of permission, passing time and a changed filter are one case. `drop` is V \\ M uncut:
+ordinals that this history never issued are dropped like others.
 """
 
 from __future__ import annotations
@@ -119,9 +119,7 @@ class _Difference:
 class Puller:
     """Answers pulls and previews over a store. Holds caches only; correctness does not depend on them."""
 
-    def __init__(
-        self, store: AuthorityStore, schema: Schema, offer: Offer, scopes: Mapping[str, Filter], files: Files
-    ) -> None:
+    def __init__(self, store: AuthorityStore, schema: Schema, offer: Offer, scopes: Mapping[str, Filter], files: Files) -> None:
         self.store, self.schema, self.offer, self.scopes, self.files = store, schema, offer, scopes, files
         self.tables: Cache[tuple[bytes, bytes], m.Table] = Cache(4096)
         self.selections: Cache[tuple[bytes, bytes], Selection] = Cache(4096)
@@ -326,9 +324,7 @@ class Puller:
                 asked.snapshot.cursor, asked.now, asked.table.selection, asked.request.projection,
                 {c: (self._hash(asked, c), p.digest) for c, p in of_group.items()},
             )  # fmt: skip
-            groups.append(
-                m.Group(collections=of_group, token=seal(token, self.store.secret), cursor=asked.snapshot.cursor)
-            )
+            groups.append(m.Group(collections=of_group, token=seal(token, self.store.secret), cursor=asked.snapshot.cursor))
         self._remember(asked, groups, differences)
         self._count("bulk" if manifest else "delta")
         claims = {name: asked.asker.claims[name] for name in self._claims if name in asked.asker.claims}
@@ -347,9 +343,7 @@ class Puller:
                     return m.HeldBack(collection=collection, held=d.held, drop=len(d.drop))
         return None
 
-    def _parts(
-        self, asked: _Asked, differences: Mapping[str, _Difference]
-    ) -> tuple[dict[str, m.Part], m.Manifest | None]:
+    def _parts(self, asked: _Asked, differences: Mapping[str, _Difference]) -> tuple[dict[str, m.Part], m.Manifest | None]:
         """The parts of an answer; what does not fit a message goes into one file, written in this snapshot."""
         snapshot, fields = asked.snapshot, asked.fields
         parts = {c: m.Part(digest=digest(d.new), drop=pack_view(d.drop)) for c, d in differences.items()}

@@ -163,9 +163,7 @@ class Pusher:
             if self.store.count_failure(id_, message) >= FAILURES_MAX:
                 with self.store.unit() as unit:
                     wire = m.WireMutation(id=id_, intent="", changes=[])
-                    reason = Reject(
-                        "internal", "the authority failed to process this five times; its operator was told"
-                    )
+                    reason = Reject("internal", "the authority failed to process this five times; its operator was told")
                     results.append(self._reject(wire, push, unit, reason))
                     unit.publish(self.store.now())
         return results
@@ -177,9 +175,7 @@ class Pusher:
         return self._complete(wire, push, unit, self._rejection(wire, reason))
 
     def _rejection(self, wire: m.WireMutation, reason: Reject) -> m.WireReceipt:
-        return m.WireReceipt(
-            id=wire.id, outcome="rejected", code=reason.code, message=reason.message, fields=list(reason.fields)
-        )
+        return m.WireReceipt(id=wire.id, outcome="rejected", code=reason.code, message=reason.message, fields=list(reason.fields))
 
     def _complete(self, wire: m.WireMutation, push: _Push, unit: Unit, result: m.WireReceipt,
                   digests: Mapping[str, bytes] | None = None) -> m.WireReceipt:  # fmt: skip
@@ -191,9 +187,7 @@ class Pusher:
     def _stored(self, receipt: Receipt, push: _Push) -> m.WireReceipt:
         """The stored answer, for the identity that it was given to."""
         if receipt.identity != push.asker.identity:
-            return m.WireReceipt(
-                id=receipt.id, outcome="rejected", code="not_allowed", message="this id is somebody else's"
-            )
+            return m.WireReceipt(id=receipt.id, outcome="rejected", code="not_allowed", message="this id is somebody else's")
         if receipt.body:
             return _body(receipt)[0]
         return m.WireReceipt(id=receipt.id, outcome=receipt.outcome, position=receipt.position, code=receipt.code)
@@ -256,11 +250,7 @@ class Pusher:
             )
         flush()
         for work in works:
-            if (
-                not work.dropped
-                and work.edit.record is not None
-                and not unit.in_scope(work.edit.info, work.key, push.scopes)
-            ):
+            if not work.dropped and work.edit.record is not None and not unit.in_scope(work.edit.info, work.key, push.scopes):
                 raise Reject("not_allowed", f"afterwards the record of '{work.edit.info.name}' would not be yours")
         return self._outcome(wire, works, push, unit)
 
@@ -290,9 +280,7 @@ class Pusher:
                 return _Work(Edit(info, None, info.record(values, open_=True), frozenset(c.after)), key, values)
             if wins and visible:
                 return _Work(none, key, None, dropped=True)
-            raise Reject(
-                "exists" if visible else "not_allowed", f"a record of '{info.name}' with this key exists already"
-            )
+            raise Reject("exists" if visible else "not_allowed", f"a record of '{info.name}' with this key exists already")
         if current is None or not visible:
             if wins:
                 return _Work(none, key, None, dropped=True)
@@ -362,9 +350,7 @@ def _check_allowed(c: m.WireChange, info: CollectionInfo, intent: Intent) -> Non
     hidden = {n for n in c.after if info.field(n).online_only}
     if excess or hidden:
         names = sorted(excess | hidden)
-        raise Reject(
-            "not_allowed", f"intent '{intent.name}' may not write {', '.join(names)} of '{info.name}'", fields=names
-        )
+        raise Reject("not_allowed", f"intent '{intent.name}' may not write {', '.join(names)} of '{info.name}'", fields=names)
     if len(c.key) != len(info.key):
         raise Reject("invalid", f"the key of '{info.name}' has {len(info.key)} fields")
     for name, value in zip(info.key, c.key, strict=True):

@@ -125,9 +125,7 @@ class Authority:
     def _answer(self, request: m.Request, identity: str, claims: Mapping[str, Any]) -> m.Answer:
         check_version(request.version)
         if request.identity != identity:
-            return m.Refused(
-                code="identity", message=f"the replica belongs to '{request.identity}', not to '{identity}'"
-            )
+            return m.Refused(code="identity", message=f"the replica belongs to '{request.identity}', not to '{identity}'")
         fields = self._projections(request)
         if isinstance(fields, m.NeedSchema):
             return fields
@@ -181,9 +179,7 @@ class Authority:
     def _query(self, request: m.Query, asker: Asker) -> m.Answer:
         where = decode_filter(request.where, self.schema, request.collection)
         after = None if request.after is None else tuple(request.after)
-        query = Query(
-            request.collection, where, request.search, tuple(request.order), request.limit, after, request.total
-        )
+        query = Query(request.collection, where, request.search, tuple(request.order), request.limit, after, request.total)
         info = check_query(query, self.schema, Allowed("a remote query", online_only=True))
         if info.name not in self.scopes:
             return m.Refused(code="not_allowed", message=f"'{info.name}' has no scope and cannot be read")
@@ -236,9 +232,7 @@ def _check_scopes(scopes: Mapping[str, Filter], schema: Schema) -> None:
 
     def reach(name: str, path: tuple[str, ...]) -> None:
         if name in path:
-            raise SchemaError(
-                f"scopes refer to each other in a circle: {' -> '.join((*path[path.index(name) :], name))}"
-            )
+            raise SchemaError(f"scopes refer to each other in a circle: {' -> '.join((*path[path.index(name) :], name))}")
         if name in scopes and name not in done:
             for other in dependencies(scopes[name]):
                 reach(other, (*path, name))
@@ -254,9 +248,7 @@ def _refusal(error: Exception) -> m.Refused:
         return m.Refused(code="version", message=str(error))
     if isinstance(error, NotTracked):
         _log.error("%s", error)
-        return m.Refused(
-            code="not_tracked", message="the authority must be reconciled by its operator", retry_after_s=60
-        )
+        return m.Refused(code="not_tracked", message="the authority must be reconciled by its operator", retry_after_s=60)
     if isinstance(error, StoreBusy):
         return m.Refused(code="busy", message="the authority is busy; try again", retry_after_s=1)
     if isinstance(error, RecordNotFound):

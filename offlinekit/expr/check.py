@@ -46,9 +46,8 @@ class Allowed:
 
 def check(filter_: Filter, schema: Schema, collection: CollectionInfo, allowed: Allowed) -> None:
     """Raises FilterError or LimitExceeded for what does not fit; returns when every name, type and limit does."""
-    nodes = operands = 0
-    for node, at, depth in _walk(filter_, schema, collection, 1):
-        nodes += 1
+    operands = 0
+    for nodes, (node, at, depth) in enumerate(_walk(filter_, schema, collection, 1), start=1):
         if depth > DEPTH_MAX:
             raise LimitExceeded(f"depth of a filter in {allowed.place}", DEPTH_MAX, depth, "flatten or split it")
         if nodes > NODES_MAX:

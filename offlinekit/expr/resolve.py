@@ -72,9 +72,7 @@ def cut(now: float, grain: str, zone: str) -> datetime:
     return local.replace(hour=0, minute=0, second=0, microsecond=0, fold=0)  # where midnight comes twice: the first
 
 
-def resolve(
-    filter_: Filter, schema: Schema, *, claims: Mapping[str, Any], params: Mapping[str, Any], bounds: Bounds
-) -> Filter:
+def resolve(filter_: Filter, schema: Schema, *, claims: Mapping[str, Any], params: Mapping[str, Any], bounds: Bounds) -> Filter:
     """The same filter with literals only; raises FilterError for a missing or unfitting claim or param."""
 
     def value_of(operand: Operand, f: Field[Any]) -> Value:
@@ -130,9 +128,7 @@ def _stored(word: str, name: str, value: Any, f: Field[Any]) -> Value:
 
 def _nodes(node: Filter) -> Iterator[Filter]:
     yield node
-    for part in (
-        node.parts if isinstance(node, And | Or) else (node.part,) if isinstance(node, Not | Within | Some) else ()
-    ):
+    for part in node.parts if isinstance(node, And | Or) else (node.part,) if isinstance(node, Not | Within | Some) else ():
         yield from _nodes(part)
 
 

@@ -65,9 +65,7 @@ class Compiler:
         text = self.schema.info(collection).fields[field].kind.sqlite == "TEXT"
         join = f"{inner}.{quote(field)}={outer}{' COLLATE BINARY' if text else ''}"
         guard = f" AND {self.guard(self, collection, inner)}" if self.guard else ""
-        return (
-            f"EXISTS(SELECT 1 FROM {quote(collection)} {inner} WHERE {join}{guard} AND {self.condition(part, inner)})"
-        )
+        return f"EXISTS(SELECT 1 FROM {quote(collection)} {inner} WHERE {join}{guard} AND {self.condition(part, inner)})"
 
     def column(self, collection: str, field: str, alias: str) -> str:
         """A column as filters compare it."""

@@ -82,7 +82,5 @@ def decode_request(data: bytes) -> m.Pull | m.Preview | m.Push | m.Query:
 def decode_answer(data: bytes) -> m.Answer:
     """The authority's answer; raises NotTheAuthority for bytes without our head, ProtocolError for broken ones."""
     if data[:3] != _HEAD:
-        raise NotTheAuthority(
-            "what answered is not the authority (a captive portal?); sign in to the network and try again"
-        )
+        raise NotTheAuthority("what answered is not the authority (a captive portal?); sign in to the network and try again")
     return _decode(data, _answers)  # type: ignore[no-any-return]

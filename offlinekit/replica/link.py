@@ -12,7 +12,7 @@ from offlinekit.exchange import Effect
 from offlinekit.sync import Driver, Status, SyncReport
 
 if TYPE_CHECKING:  # pragma: no cover
-    from offlinekit.replica.replica import Replica
+    from offlinekit.replica.replica import Replica  # layer-exempt: the type of what made it
 
 __all__ = ["AsyncLink", "Link", "refuse_loop"]
 

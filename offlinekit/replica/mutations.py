@@ -17,8 +17,8 @@ from offlinekit.exceptions import StateError
 from offlinekit.schema import Collection
 
 if TYPE_CHECKING:  # pragma: no cover
-    from offlinekit.replica.replica import Replica
-    from offlinekit.replica.transaction import Transaction
+    from offlinekit.replica.replica import Replica  # layer-exempt: the type of what made it
+    from offlinekit.replica.transaction import Transaction  # layer-exempt: the type of what made it
 
 __all__ = ["MutationHandle", "MutationState", "Rejection"]
 

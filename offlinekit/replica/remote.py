@@ -14,7 +14,7 @@ from offlinekit.query import Page, Query, Select, check_query
 from offlinekit.schema import Collection
 
 if TYPE_CHECKING:  # pragma: no cover
-    from offlinekit.replica.replica import Replica
+    from offlinekit.replica.replica import Replica  # layer-exempt: the type of what made it
 
 __all__ = ["Remote", "RemoteSelect"]
 

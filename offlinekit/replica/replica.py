@@ -13,7 +13,6 @@ from uuid import UUID
 
 import apsw
 import tzlocal
-from attrs import frozen
 
 from offlinekit.changes import Change, Mutation
 from offlinekit.clock import Clock, at
@@ -29,6 +28,7 @@ from offlinekit.replica.link import AsyncLink, Link, refuse_loop
 from offlinekit.replica.mutations import MutationHandle, Rejection
 from offlinekit.replica.remote import Remote
 from offlinekit.replica.transaction import Owner, Transaction
+from offlinekit.replica.why import Reason, reasons
 from offlinekit.schema import Collection, CollectionInfo, Schema
 from offlinekit.selection import Offer, Selection, plan_of
 from offlinekit.store.sqlite import overlay
@@ -41,15 +41,6 @@ from offlinekit.watch import Watchers, live
 __all__ = ["Reason", "Replica"]
 
 C = TypeVar("C", bound=Collection)
-
-
-@frozen
-class Reason:
-    """Why a replica holds a record: quick, condition, pick, include, always, created or pending; and which one."""
-
-    kind: str
-    name: str = ""
-    label: str = ""
 
 
 class Replica:
@@ -70,7 +61,8 @@ class Replica:
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], schema: Schema, *, offer: Offer | None = None, identity: str,
-             zone: str | None = None, clock: Clock | None = None, random: RandomBytes = secrets.token_bytes) -> Replica:  # fmt: skip
+             zone: str | None = None, clock: Clock | None = None,
+             random: RandomBytes = secrets.token_bytes) -> Replica:  # fmt: skip
         """Opens the file, or creates it. `zone` is where the user's days begin (default: this machine's).
 
         Raises StoreTooNew, IdentityMismatch, StoreCorrupt or SchemaError, with the file untouched.
@@ -326,8 +318,6 @@ class Replica:
 
     def why(self, record: Collection) -> list[Reason]:
         """Every quick filter, condition, pick, include, offer or own creation that holds a record; empty: nothing does."""
-        from offlinekit.replica.why import reasons
-
         return reasons(self, record)
 
     # -- syncing
@@ -387,9 +377,7 @@ class Replica:
         with self._answered:
             return self._answered.wait_for(condition, timeout)
 
-    def on_change(
-        self, callback: Callable[[frozenset[str]], object], *collections: type[Collection]
-    ) -> Callable[[], None]:
+    def on_change(self, callback: Callable[[frozenset[str]], object], *collections: type[Collection]) -> Callable[[], None]:
         """Calls back with the names of changed collections, in the thread that made the change; returns what ends it."""
         return self.watchers.add(callback, [self.schema.info(c).name for c in collections])
 

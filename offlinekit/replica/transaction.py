@@ -23,8 +23,8 @@ from offlinekit.schema import Collection, CollectionInfo
 from offlinekit.store.sqlite.replica_store import APPLYING, CAPTURING, DEVICE_ONLY
 
 if TYPE_CHECKING:  # pragma: no cover
-    from offlinekit.replica.mutations import MutationHandle
-    from offlinekit.replica.replica import Replica
+    from offlinekit.replica.mutations import MutationHandle  # layer-exempt: the type of what made it
+    from offlinekit.replica.replica import Replica  # layer-exempt: the type of what made it
 
 __all__ = ["Owner", "Transaction"]
 
@@ -80,9 +80,7 @@ class Transaction:
             raise
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if self._owner is None or self._owner.thread != threading.get_ident():
             raise StateError(_ELSEWHERE)
         try:

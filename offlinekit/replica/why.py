@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from attrs import evolve
+from attrs import evolve, frozen
 
 from offlinekit.changes import encode_key
 from offlinekit.expr import Compiler
@@ -15,15 +15,22 @@ from offlinekit.selection import Offer, Selection, Step, plan_of
 from offlinekit.terms import in_term
 
 if TYPE_CHECKING:  # pragma: no cover
-    from offlinekit.replica.replica import Reason, Replica
+    from offlinekit.replica.replica import Replica  # layer-exempt: the type of what made it
 
-__all__ = ["reasons"]
+__all__ = ["Reason", "reasons"]
+
+
+@frozen
+class Reason:
+    """Why a replica holds a record: quick, condition, pick, include, always, created or pending; and which one."""
+
+    kind: str
+    name: str = ""
+    label: str = ""
 
 
 def reasons(replica: Replica, record: Collection) -> list[Reason]:
     """Each reason that holds for a record; filters that look into records which are not held may go unnoticed."""
-    from offlinekit.replica.replica import Reason
-
     info, offer, selection = replica.schema.info(record), replica.offer, replica.selection
     key = info.key_of(record)
     found: list[Reason] = []
@@ -49,7 +56,10 @@ def reasons(replica: Replica, record: Collection) -> list[Reason]:
         if holds(evolve(selection, choices=()), Offer(always=[item]), False):
             found.append(Reason("always", item.collection))
     db = replica.store.reader()
-    created = f"SELECT 1 FROM {quote(info.name)} r JOIN ok_created c ON c.collection=? AND c.ordinal=r._ordinal WHERE {_same(replica, info.name)}"
+    created = (
+        f"SELECT 1 FROM {quote(info.name)} r JOIN ok_created c ON c.collection=? AND c.ordinal=r._ordinal"
+        f" WHERE {_same(replica, info.name)}"
+    )
     if not info.device_only and db.execute(created, (info.name, *key)).get:
         found.append(Reason("created"))
     if db.execute("SELECT 1 FROM ok_touch WHERE collection=? AND key=? LIMIT 1", (info.name, encode_key(key))).get:
@@ -61,9 +71,7 @@ def _same(replica: Replica, collection: str) -> str:
     return " AND ".join(f"r.{quote(k)}=?" for k in replica.schema.info(collection).key)
 
 
-def _holds(
-    replica: Replica, collection: str, key: tuple[object, ...], selection: Selection, offer: Offer, *, step: bool
-) -> bool:
+def _holds(replica: Replica, collection: str, key: tuple[object, ...], selection: Selection, offer: Offer, *, step: bool) -> bool:
     """Whether a term of the selection that ends in the collection contains the record; only steps, or only sources."""
     db = replica.store.reader()
     scopes = {c.name: everything for c in replica.schema.replicated}

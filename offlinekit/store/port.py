@@ -142,9 +142,7 @@ class Unit(Protocol):
         """Deletes a record."""
         ...
 
-    def query(
-        self, query: Query, fields: Sequence[str], scopes: Scopes | None
-    ) -> tuple[list[Sequence[Value]], int | None]:
+    def query(self, query: Query, fields: Sequence[str], scopes: Scopes | None) -> tuple[list[Sequence[Value]], int | None]:
         """As of a snapshot, with this transaction's own writes; without scopes: everything."""
         ...
 

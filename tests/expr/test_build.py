@@ -119,9 +119,7 @@ def test_chain_of_the_same_operator_is_one_node():
 def test_filter_has_no_truth_value():
     with pytest.raises(FilterError) as caught:
         bool(Customer.city == "x")
-    assert str(caught.value) == (
-        "a filter has no truth value: use & | ~ instead of and, or, not, and is_in() instead of in"
-    )
+    assert str(caught.value) == ("a filter has no truth value: use & | ~ instead of and, or, not, and is_in() instead of in")
     with pytest.raises(FilterError):
         _ = Customer.city in [Customer.name]
 

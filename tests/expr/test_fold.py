@@ -25,9 +25,7 @@ def test_table_is_well_formed():
     assert list(FOLD_FROM) == sorted(set(FOLD_FROM))
     assert list(DELETED) == sorted(set(DELETED))
     assert not set(FOLD_FROM) & set(DELETED)
-    assert not set(FOLD_TO) & set(FOLD_FROM), (
-        "a letter would be folded twice by engines that replace one after the other"
-    )
+    assert not set(FOLD_TO) & set(FOLD_FROM), "a letter would be folded twice by engines that replace one after the other"
     assert not set(FOLD_TO) & set(DELETED)
 
 

@@ -146,9 +146,7 @@ def test_sql_and_python_and_the_oracle_agree(db: apsw.Connection, data: st.DataO
 
 @pytest.mark.slow
 @given(st.data(), ROWS, st.integers(0, 3))
-def test_guard_applies_to_every_step_and_not_to_the_root(
-    db: apsw.Connection, data: st.DataObject, rows: Rows, least: int
-):
+def test_guard_applies_to_every_step_and_not_to_the_root(db: apsw.Connection, data: st.DataObject, rows: Rows, least: int):
     node = data.draw(filters("order"))
     fill(db, rows)
 

@@ -71,9 +71,9 @@ def apply_answer(
     """Applies an answer group by group, each in one transaction; None when the stored state is no longer the requested one.
 
     `tokens` are those that the request named, `settled` the accepted mutations whose overlays go, `also` small values that
-    are stored with the main group, `still` a last look inside its transaction. `witness` is the one that the request named: the
-    group's cursor takes its place, unless a push was answered since, whose cursor may be the newer one. Raises ProtocolError, with the group
-    unchanged, when the answer does not lead to the view that it promises.
+    are stored with the main group, `still` a last look inside its transaction. `witness` is the one that the request
+    named: the main group's cursor takes its place, unless a push was answered since, whose cursor may be the newer one.
+    Raises ProtocolError, with the group unchanged, when the answer does not lead to the view that it promises.
     """
     groups = list(groups)
     tables = {n: store.schema.info(n).replicated for g in groups for n, p in g.collections.items() if p.in_file}
@@ -102,12 +102,13 @@ def apply_answer(
     finally:
         if source is not None:
             source.close()
-    sweep(store.path, store.generations)
+            sweep(store.path, store.generations)
     return applied
 
 
 def _apply_main(store: ReplicaStore, group: tuple[str, ...], before: bytes, delta: GroupDelta, source: apsw.Connection | None,
-                settled: Iterable[bytes], also: Mapping[str, Any], witness: bytes, still: Callable[[], bool], applied: Applied) -> bool:  # fmt: skip
+                settled: Iterable[bytes], also: Mapping[str, Any], witness: bytes, still: Callable[[], bool],
+                applied: Applied) -> bool:  # fmt: skip
     with store.write(APPLYING) as db:
         if group_state(store, db, group)[1] != before or not still():
             return False
@@ -166,9 +167,7 @@ def _apply_part(db: apsw.Connection, place: str, info: CollectionInfo, part: Par
     put = view_of(ordinals)
     held = (view | put) - part.drop
     if digest(held) != part.digest:
-        raise ProtocolError(
-            f"the answer does not lead to the view of '{info.name}' that it promises; it was not applied"
-        )
+        raise ProtocolError(f"the answer does not lead to the view of '{info.name}' that it promises; it was not applied")
     db.execute("INSERT OR REPLACE INTO ok_state VALUES(?,?,?)", (info.name, pack_view(held), part.digest))
     applied.put[info.name], applied.drop[info.name] = len(put), len(part.drop & view)
 

@@ -241,9 +241,7 @@ class SQLiteStore:
     def save_projection(self, hash_: bytes, fields: Mapping[str, Sequence[str]]) -> None:
         """Stores field lists under their hash."""
         with self._lock, write_transaction(self._writer, self.path):
-            self._writer.execute(
-                "INSERT OR IGNORE INTO ok_projection VALUES(?,?)", (hash_, msgspec.msgpack.encode(fields))
-            )
+            self._writer.execute("INSERT OR IGNORE INTO ok_projection VALUES(?,?)", (hash_, msgspec.msgpack.encode(fields)))
 
     def close(self) -> None:
         """Closes every connection."""
@@ -277,9 +275,7 @@ class SQLiteSnapshot:
     def any_touched(self, collections: Iterable[str], cursor: bytes) -> bool:
         """Whether anything was touched after the cursor."""
         after = (_epoch(cursor),)
-        return any(
-            self.db.execute(f"SELECT 1 FROM {side_table(c)} WHERE version>? LIMIT 1", after).get for c in collections
-        )
+        return any(self.db.execute(f"SELECT 1 FROM {side_table(c)} WHERE version>? LIMIT 1", after).get for c in collections)
 
     def touched(self, collection: str, cursor: bytes) -> View:
         """What was touched after the cursor."""
@@ -365,9 +361,7 @@ class SQLiteUnit:
     def insert(self, info: CollectionInfo, values: Mapping[str, Value]) -> None:
         """Inserts a record."""
         marks = ",".join("?" * len(values))
-        self._write(
-            f"INSERT INTO {quote(info.name)}({','.join(map(quote, values))}) VALUES({marks})", list(values.values())
-        )
+        self._write(f"INSERT INTO {quote(info.name)}({','.join(map(quote, values))}) VALUES({marks})", list(values.values()))
 
     def update(self, info: CollectionInfo, key: Key, values: Mapping[str, Value]) -> None:
         """Changes fields of a record."""
@@ -379,9 +373,7 @@ class SQLiteUnit:
         """Deletes a record."""
         self._write(f"DELETE FROM {quote(info.name)} WHERE {_where(info)}", key)
 
-    def query(
-        self, query: Query, fields: Sequence[str], scopes: Scopes | None
-    ) -> tuple[list[Sequence[Value]], int | None]:
+    def query(self, query: Query, fields: Sequence[str], scopes: Scopes | None) -> tuple[list[Sequence[Value]], int | None]:
         """The rows of a query, with this transaction's own writes."""
         return self._reader().query(query, fields, scopes)
 

@@ -27,17 +27,13 @@ def mapped(path: str) -> Iterator[None]:
     except (apsw.BusyError, apsw.LockedError) as error:
         raise StoreBusy(f"{path}: another program holds the file; try again", code_of(error)) from error
     except apsw.FullError as error:
-        raise StoreFull(
-            f"{path}: the disk is full, nothing was changed; make room and try again", code_of(error)
-        ) from error
+        raise StoreFull(f"{path}: the disk is full, nothing was changed; make room and try again", code_of(error)) from error
     except (apsw.CorruptError, apsw.NotADBError) as error:
         raise StoreCorrupt(
             f"{path}: the file is damaged or no SQLite database ({error}); restore a copy", code_of(error)
         ) from error
     except (apsw.IOError, apsw.CantOpenError, apsw.ReadOnlyError) as error:
-        raise StoreError(
-            f"{path}: cannot be read or written ({error}); check the path and its rights", code_of(error)
-        ) from error
+        raise StoreError(f"{path}: cannot be read or written ({error}); check the path and its rights", code_of(error)) from error
 
 
 def code_of(error: apsw.Error) -> int:

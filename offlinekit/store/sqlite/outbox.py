@@ -2,8 +2,8 @@
 
 States in `ok_mutation.state`: pending, parked, accepted, transformed, rejected. `sent`: part of a committed push, so it may
 have taken effect. `settled`: accepted, and its overlay has given way to pulled records; it stays as the sent journal until
-the authority calls its position durable. `ok_change` holds what was committed, for ever unchanged; `ok_touch` (overlay.py) what is
-shown. All functions run inside the caller's transaction, with the gate open for applying.
+the authority calls its position durable. `ok_change` holds what was committed, for ever unchanged; `ok_touch` (overlay.py)
+what is shown. All functions run inside the caller's transaction, with the gate open for applying.
 """
 
 from __future__ import annotations
@@ -50,15 +50,11 @@ class Outbox:
         if not changes:
             return None
         after = sorted(self._after(changes))
-        mutation = Mutation(
-            id_, intent, tuple(UUID(bytes=a) for a in after), tuple(c for _, c, _ in changes), self.projection
-        )
+        mutation = Mutation(id_, intent, tuple(UUID(bytes=a) for a in after), tuple(c for _, c, _ in changes), self.projection)
         encoded = [(c, _pack(dict(c.before)), _pack(dict(c.after))) for _, c, _ in changes]
         size = sum(len(b) + len(a) + 64 for _, b, a in encoded)
         if size > MUTATION_MAX:
-            raise LimitExceeded(
-                "bytes of one transaction's changes", MUTATION_MAX, size, "write it in several transactions"
-            )
+            raise LimitExceeded("bytes of one transaction's changes", MUTATION_MAX, size, "write it in several transactions")
         self.db.execute(
             "INSERT INTO ok_mutation(id,intent,state,projection,created,size) VALUES(?,?,'pending',?,?,?)",
             (id_.bytes, intent, self.projection, created, size),
@@ -67,9 +63,7 @@ class Outbox:
         self.db.executemany("INSERT INTO ok_after VALUES(?,?)", [(seq, a) for a in after])
         for c, before, new in encoded:
             key = encode_key(c.key)
-            self.db.execute(
-                "INSERT INTO ok_change VALUES(?,?,?,?,?,?,?)", (seq, c.collection, key, c.op, before, new, c.digest)
-            )
+            self.db.execute("INSERT INTO ok_change VALUES(?,?,?,?,?,?,?)", (seq, c.collection, key, c.op, before, new, c.digest))
             overlay.touch(self.db, c.collection, key, seq, c.op, c.after)
         return mutation
 
@@ -151,9 +145,7 @@ class Outbox:
 
     def mutation(self, seq: int) -> Mutation:
         """A mutation as it is sent."""
-        id_, intent, projection = next(
-            iter(self.db.execute("SELECT id,intent,projection FROM ok_mutation WHERE seq=?", (seq,)))
-        )
+        id_, intent, projection = next(iter(self.db.execute("SELECT id,intent,projection FROM ok_mutation WHERE seq=?", (seq,))))
         after = tuple(UUID(bytes=r[0]) for r in self.db.execute("SELECT needs FROM ok_after WHERE mutation=?", (seq,)))
         order = {c.name: n for n, c in enumerate(self.schema)}
         changes = sorted(self.changes(seq), key=lambda c: (order.get(c.collection, 0), c.op == "delete"))
@@ -191,9 +183,7 @@ class Outbox:
 
     def answer(self, outcome: Outcome, now: float) -> list[tuple[str, bytes]]:
         """Takes in the authority's answer to a pending mutation; returns the records to rebuild."""
-        row = next(
-            iter(self.db.execute("SELECT seq FROM ok_mutation WHERE id=? AND state='pending'", (outcome.id,))), None
-        )
+        row = next(iter(self.db.execute("SELECT seq FROM ok_mutation WHERE id=? AND state='pending'", (outcome.id,))), None)
         if row is None:
             return []
         seq: int = row[0]
@@ -215,9 +205,7 @@ class Outbox:
                     (record.collection, record.ordinal, now, seq),
                 )
             if record.gone:
-                self.db.execute(
-                    "DELETE FROM ok_touch WHERE collection=? AND key=? AND mutation=?", (record.collection, key, seq)
-                )
+                self.db.execute("DELETE FROM ok_touch WHERE collection=? AND key=? AND mutation=?", (record.collection, key, seq))
             elif record.values is not None:
                 overlay.touch(self.db, record.collection, key, seq, "insert", record.values)
             dirty.append((record.collection, key))
@@ -293,9 +281,7 @@ class Outbox:
         message = f"it depends on mutation {UUID(bytes=id_)}, which was given up"
         for dependent in self.dependents(id_):
             dirty += overlay.untouch(self.db, dependent)
-            self.db.execute(
-                "UPDATE ok_mutation SET state='rejected',code=?,message=? WHERE seq=?", (code, message, dependent)
-            )
+            self.db.execute("UPDATE ok_mutation SET state='rejected',code=?,message=? WHERE seq=?", (code, message, dependent))
         self._remove(seq)
         return dirty
 

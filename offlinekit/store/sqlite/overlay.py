@@ -98,9 +98,7 @@ def rebuild(db: apsw.Connection, info: CollectionInfo, key: bytes) -> None:
     """Shows base ⊕ overlay of one record, and forgets the base of a record that nothing touches any more."""
     bindings, columns, base_name = decode_key(key), _columns(info), base_table(info.name)
     base = next(iter(db.execute(f"SELECT present,{columns} FROM {base_name} WHERE {_where(info)}", bindings)), None)
-    live = list(
-        db.execute("SELECT op,after FROM ok_touch WHERE collection=? AND key=? ORDER BY mutation", (info.name, key))
-    )
+    live = list(db.execute("SELECT op,after FROM ok_touch WHERE collection=? AND key=? ORDER BY mutation", (info.name, key)))
     row: dict[str, Value] | None = None
     if base is not None and (base[0] or live):
         row = dict(zip(info.replicated, base[2:], strict=True))

@@ -1,8 +1,8 @@
 """The tables of a replica: the application's collections as ordinary tables, and the library's own (`ok_…`).
 
-Each replicated collection is a table (`_ordinal`, fields…): positive ordinals are the authority's, negative ones belong to records
-created here and not pulled yet. What a table shows is base ⊕ overlay; `ok_base_…` keeps the authority's version of records with
-pending changes. Triggers look at `ok_gate.mode`, which is 0 outside transactions, so that other programs can read and not write:
+Each replicated collection is a table (`_ordinal`, fields…): positive ordinals are the authority's, negative ones belong to
+records created here and not pulled yet. What a table shows is base ⊕ overlay; `ok_base_…` keeps the authority's version of
+records with pending changes. Triggers look at `ok_gate.mode`, which is 0 outside transactions, so that other programs can read and not write:
 
     0 closed   1 a transaction with an intent (captures)   2 applying an answer   3 device-only collections alone
 
@@ -44,7 +44,8 @@ CREATE TABLE IF NOT EXISTS ok_change(mutation INTEGER NOT NULL, collection TEXT 
 CREATE TABLE IF NOT EXISTS ok_touch(collection TEXT NOT NULL, key BLOB NOT NULL, mutation INTEGER NOT NULL, op TEXT NOT NULL,
   after BLOB NOT NULL, PRIMARY KEY(collection, key, mutation)) STRICT, WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS ok_touch_mutation ON ok_touch(mutation);
-CREATE TABLE IF NOT EXISTS ok_after(mutation INTEGER NOT NULL, needs BLOB NOT NULL, PRIMARY KEY(mutation, needs)) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS ok_after(mutation INTEGER NOT NULL, needs BLOB NOT NULL,
+  PRIMARY KEY(mutation, needs)) STRICT, WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS ok_after_needs ON ok_after(needs);
 CREATE TABLE IF NOT EXISTS ok_created(collection TEXT NOT NULL, ordinal INTEGER NOT NULL, at REAL NOT NULL,
   mutation INTEGER NOT NULL,  PRIMARY KEY(collection, ordinal)) STRICT, WITHOUT ROWID;
@@ -203,8 +204,6 @@ def additions(old: dict[str, dict[str, object]], schema: Schema) -> list[tuple[C
             if field in fields or (f.online_only and not info.device_only):
                 continue
             if f.required and not f.nullable:
-                raise SchemaError(
-                    f"{name}.{field} is new and needs a default, for the records that devices hold already"
-                )
+                raise SchemaError(f"{name}.{field} is new and needs a default, for the records that devices hold already")
             found.append((info, field, None if f.required else f.initial()))
     return found

@@ -126,7 +126,8 @@ def _fill(db: apsw.Connection, info: CollectionInfo, old: str | None, bulk: str 
     table, columns = quote(info.name), ",".join(map(quote, ("_ordinal", *info.replicated)))
     if old is not None and keep:
         db.execute(
-            f"INSERT INTO main.{table}({columns}) SELECT {columns} FROM ok_old.{table} WHERE _ordinal IN (SELECT value FROM carray(?))",
+            f"INSERT INTO main.{table}({columns}) SELECT {columns} FROM ok_old.{table}"
+            " WHERE _ordinal IN (SELECT value FROM carray(?))",
             (apsw.carray(signed(keep)),),
         )
     if bulk is not None:
@@ -184,9 +185,7 @@ def open_bulk(path: str, tables: Mapping[str, Sequence[str]]) -> apsw.Connection
         found = dict(db.execute("SELECT name,sql FROM sqlite_schema WHERE name NOT LIKE 'sqlite_%'"))
         wanted = {c: _bulk_table(c, fields) for c, fields in tables.items()}
         if found != wanted:
-            raise ProtocolError(
-                f"the received file holds {sorted(found)} instead of {sorted(wanted)}, or other columns"
-            )
+            raise ProtocolError(f"the received file holds {sorted(found)} instead of {sorted(wanted)}, or other columns")
     except BaseException:
         db.close()
         raise

@@ -90,9 +90,7 @@ class ReplicaStore:
                 tables = {str(r[0]) for r in db.execute("SELECT name FROM sqlite_schema WHERE type='table'")}
                 if "ok_meta" not in tables or "ok_gate" not in tables:
                     if tables:
-                        raise StoreCorrupt(
-                            f"{self.path}: this database is no replica; give the replica a file of its own"
-                        )
+                        raise StoreCorrupt(f"{self.path}: this database is no replica; give the replica a file of its own")
                     return
                 meta = {str(n): _unpack(v) for n, v in db.execute("SELECT name,value FROM ok_meta")}
                 if not meta:
@@ -138,9 +136,7 @@ class ReplicaStore:
                 known = self.meta("projections") or {}
                 known[self.projection] = self.fields
                 self.set_meta("projections", known)
-                self.generations = {
-                    str(c): int(g) for c, g in self.db.execute("SELECT collection,generation FROM ok_file")
-                }
+                self.generations = {str(c): int(g) for c, g in self.db.execute("SELECT collection,generation FROM ok_file")}
                 self._create_files()
                 self.db.execute("COMMIT")
             except BaseException:
@@ -158,9 +154,7 @@ class ReplicaStore:
         for collection, generation in self.generations.items():
             if not os.path.exists(file_of(self.path, collection, generation)):
                 if generation:
-                    raise StoreCorrupt(
-                        f"{file_of(self.path, collection, generation)} is missing; restore it beside the replica"
-                    )
+                    raise StoreCorrupt(f"{file_of(self.path, collection, generation)} is missing; restore it beside the replica")
                 create_generation(self.path, self.schema.info(collection), 0)
 
     def _upgrade(self, old: dict[str, Any]) -> None:
@@ -183,9 +177,7 @@ class ReplicaStore:
         tables = [quote(info.name)]
         if info.writable:
             tables.append(base_table(info.name))
-            db.execute(
-                f"ALTER TABLE {before_table(info.name)} ADD COLUMN {quote(name)} {info.fields[name].kind.sqlite}"
-            )
+            db.execute(f"ALTER TABLE {before_table(info.name)} ADD COLUMN {quote(name)} {info.fields[name].kind.sqlite}")
         for table in tables:
             db.execute(f"ALTER TABLE {table} ADD COLUMN {column}")
         if info.fields[name].search:
@@ -269,9 +261,7 @@ class ReplicaStore:
         if not self.closed and not self.db.get_autocommit():
             self.db.execute("ROLLBACK")
 
-    def raw(
-        self, db: apsw.Connection, sql: str, bindings: Sequence[Value] | Mapping[str, Value], *, write: bool
-    ) -> list[Any]:
+    def raw(self, db: apsw.Connection, sql: str, bindings: Sequence[Value] | Mapping[str, Value], *, write: bool) -> list[Any]:
         """One statement of the application, held to what it may do; returns all rows."""
 
         def authorize(action: int, first: str | None, second: str | None, _db: str | None, trigger: str | None) -> int:
@@ -279,11 +269,7 @@ class ReplicaStore:
                 return int(apsw.SQLITE_OK)
             if write and action in (apsw.SQLITE_INSERT, apsw.SQLITE_UPDATE, apsw.SQLITE_DELETE):
                 table = first or ""
-                return int(
-                    apsw.SQLITE_OK
-                    if not table.startswith("ok_") or table.startswith("ok_search_")
-                    else apsw.SQLITE_DENY
-                )
+                return int(apsw.SQLITE_OK if not table.startswith("ok_") or table.startswith("ok_search_") else apsw.SQLITE_DENY)
             return int(apsw.SQLITE_OK if action == apsw.SQLITE_PRAGMA and first == "data_version" else apsw.SQLITE_DENY)
 
         db.authorizer = authorize
@@ -329,16 +315,12 @@ class ReplicaStore:
                 return "1"
             return f"{alias}.{rowid} IN (SELECT rowid FROM {table} WHERE {table} MATCH {compiler.bind(text)})"
 
-        sql, count, counted = query_sql(
-            query, info, compiler, names, search=search, extra=(lambda _: extra) if extra else None
-        )
+        sql, count, counted = query_sql(query, info, compiler, names, search=search, extra=(lambda _: extra) if extra else None)
         with mapped(self.path):
             total = db.execute(count, compiler.bindings[:counted]).get if query.total else None
             return list(db.execute(sql, compiler.bindings)), total
 
-    def get(
-        self, info: CollectionInfo, key: Sequence[Value], db: apsw.Connection
-    ) -> tuple[int, dict[str, Value]] | None:
+    def get(self, info: CollectionInfo, key: Sequence[Value], db: apsw.Connection) -> tuple[int, dict[str, Value]] | None:
         """The visible record under a key, with its ordinal (0 in device-only collections)."""
         names = list(info.fields) if info.device_only else list(info.replicated)
         ordinal = "0" if info.device_only else "_ordinal"

@@ -62,12 +62,12 @@ def held(store: ReplicaStore) -> Held:
             views = {c.name: view_held(store, db, c.name) for c in store.schema.replicated}
             now = store.clock.now() + store.meta("offset")
             implicit: dict[str, bytes] = {}
-            for (collection,) in list(
-                db.execute("SELECT DISTINCT collection FROM ok_created WHERE at>?", (now - IMPLICIT_S,))
-            ):
+            for (collection,) in list(db.execute("SELECT DISTINCT collection FROM ok_created WHERE at>?", (now - IMPLICIT_S,))):
                 sql = "SELECT ordinal FROM ok_created WHERE collection=? AND at>?"
                 implicit[collection] = pack_view(View([r[0] for r in db.execute(sql, (collection, now - IMPLICIT_S))]))
-            awaited = "SELECT id FROM ok_mutation WHERE state IN ('accepted','transformed') AND NOT settled ORDER BY seq LIMIT 1000"
+            awaited = (
+                "SELECT id FROM ok_mutation WHERE state IN ('accepted','transformed') AND NOT settled ORDER BY seq LIMIT 1000"
+            )
             return Held(
                 store.meta("device"), groups, frozenset(c for c, v in views.items() if v), selection_bytes(store, db),
                 implicit, store.meta("witness") or b"", tuple(r[0] for r in db.execute(awaited)),
@@ -110,9 +110,7 @@ def next_push(store: ReplicaStore) -> PushBatch | None:
         request, ids = flight
         sql = "SELECT seq FROM ok_mutation WHERE id=? AND state='pending'"
         mutations = [store.outbox.mutation(seq) for i in ids for (seq,) in list(db.execute(sql, (i,)))]
-        return PushBatch(
-            store.meta("device"), store.meta("turn"), request, store.meta("witness") or b"", tuple(mutations)
-        )
+        return PushBatch(store.meta("device"), store.meta("turn"), request, store.meta("witness") or b"", tuple(mutations))
 
 
 def take_answers(store: ReplicaStore, request: bytes, turn: bytes, witness: bytes, outcomes: Sequence[Outcome],

@@ -89,11 +89,7 @@ class Tracking:
         for name, f in self.info.fields.items():
             live = have[name.lower()]
             column = f"{alias}.{quote(name)}"
-            typed = (
-                bool(row)
-                and live.type == f.kind.sqlite
-                and f.kind.name in ("text", "integer", "real", "bytes", "decimal")
-            )
+            typed = bool(row) and live.type == f.kind.sqlite and f.kind.name in ("text", "integer", "real", "bytes", "decimal")
             if not typed:
                 fits = f.kind.fit_sql(column)
                 parts.append(f"({column} IS NULL OR {fits})" if f.nullable else f"({fits})")
@@ -106,9 +102,7 @@ class Tracking:
         found = []
         name = _text(self.info.name)
         for (index,) in list(db.execute(f'SELECT name FROM pragma_index_list({name}) WHERE "unique" ORDER BY name')):
-            columns = list(
-                db.execute(f"SELECT name,coll FROM pragma_index_xinfo({_text(index)}) WHERE key ORDER BY seqno")
-            )
+            columns = list(db.execute(f"SELECT name,coll FROM pragma_index_xinfo({_text(index)}) WHERE key ORDER BY seqno"))
             if any(column is None for column, _ in columns):
                 return None
             found.append([(str(column), str(collation)) for column, collation in columns])
@@ -143,14 +137,11 @@ class Tracking:
         def new(column: str) -> str:
             c = columns[column.lower()]
             return (
-                f"coalesce(NEW.{quote(column)},({c.default}))"
-                if c.notnull and c.default is not None
-                else f"NEW.{quote(column)}"
+                f"coalesce(NEW.{quote(column)},({c.default}))" if c.notnull and c.default is not None else f"NEW.{quote(column)}"
             )
 
         same = " OR ".join(
-            "(" + " AND ".join(f"{quote(c)}={new(c)} COLLATE {quote(coll)}" for c, coll in index) + ")"
-            for index in unique
+            "(" + " AND ".join(f"{quote(c)}={new(c)} COLLATE {quote(coll)}" for c, coll in index) + ")" for index in unique
         )
         if self._has_rowid(db):
             same = f"{same} OR rowid=NEW.rowid" if same else "rowid=NEW.rowid"
@@ -170,7 +161,8 @@ class Tracking:
             return f"UPDATE {side} SET version={epoch} WHERE ({keys}) IN (SELECT {pairs} FROM {table} WHERE {where});"
 
         bodies = {
-            "insert_shared": f"BEFORE INSERT ON {table} WHEN EXISTS(SELECT 1 FROM {table} WHERE {same}) BEGIN {touch_shared(same)} END",
+            "insert_shared": f"BEFORE INSERT ON {table} WHEN EXISTS(SELECT 1 FROM {table} WHERE {same})"
+            f" BEGIN {touch_shared(same)} END",
             "insert": f"AFTER INSERT ON {table} BEGIN {touch_new} END",
             "update_shared": f"BEFORE UPDATE ON {table} WHEN EXISTS(SELECT 1 FROM {table} WHERE ({same}) AND ({other}))"
             f" BEGIN {touch_shared(f'({same}) AND ({other})')} END",
@@ -188,9 +180,7 @@ class Tracking:
             db.execute(statement)
         triggers = self.trigger_sql(db)
         if triggers is None:
-            raise StoreError(
-                f"'{self.info.name}' has a unique index on an expression, so REPLACE could go unseen; drop it"
-            )
+            raise StoreError(f"'{self.info.name}' has a unique index on an expression, so REPLACE could go unseen; drop it")
         for name, sql in triggers.items():
             db.execute(f"DROP TRIGGER IF EXISTS {quote(name)}")
             db.execute(sql)
