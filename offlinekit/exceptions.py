@@ -34,6 +34,7 @@ Messages are in lower case, without a full stop, and say what to do.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from enum import StrEnum
 from difflib import get_close_matches
 from typing import Any
 
@@ -54,6 +55,7 @@ __all__ = [
     "ProtocolError",
     "RecordNotFound",
     "Reject",
+    "RejectionCode",
     "SchemaError",
     "SelectionExpired",
     "StateError",
@@ -76,6 +78,19 @@ def nearest(wrong: str, known: Iterable[str]) -> str:
     if close:
         return f"; did you mean '{close[0]}'?"
     return f"; known: {', '.join(names)}" if names else "; none is declared"
+
+
+class RejectionCode(StrEnum):
+    """The library's own reasons for a refused mutation; intents add theirs with `Reject`."""
+
+    NOT_ALLOWED = "not_allowed"  # no intent or scope permits it, or there is no such record: both answer alike
+    INVALID = "invalid"  # a value or key does not fit the schema
+    EXISTS = "exists"  # the key of an insertion is taken
+    STALE = "stale"  # the record was changed meanwhile
+    CONSTRAINT = "constraint"  # a rule of the authority's own tables
+    INTERNAL = "internal"  # the authority failed five times to process it
+    DEPENDENCY_DISCARDED = "dependency_discarded"  # it waited for a mutation that the user discarded
+    DEPENDENCY_WITHDRAWN = "dependency_withdrawn"  # it waited for a mutation that the user withdrew
 
 
 class OfflinekitError(Exception):

@@ -2,7 +2,8 @@
 
 Each replicated collection is a table (`_ordinal`, fields…): positive ordinals are the authority's, negative ones belong to
 records created here and not pulled yet. What a table shows is base ⊕ overlay; `ok_base_…` keeps the authority's version of
-records with pending changes. Triggers look at `ok_gate.mode`, which is 0 outside transactions, so that other programs can read and not write:
+records with pending changes. Triggers look at `ok_gate.mode`, which is 0 outside transactions, so that other programs can
+read and not write:
 
     0 closed   1 a transaction with an intent (captures)   2 applying an answer   3 device-only collections alone
 
