@@ -34,8 +34,8 @@ Messages are in lower case, without a full stop, and say what to do.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from enum import StrEnum
 from difflib import get_close_matches
+from enum import StrEnum
 from typing import Any
 
 __all__ = [
@@ -215,7 +215,7 @@ class NotTracked(StoreError):
 
     def __init__(self, collections: Sequence[str], why: str) -> None:
         names = ", ".join(collections)
-        super().__init__(f"{names}: changes are no longer tracked ({why}); run 'offlinekit reconcile FILE'")
+        super().__init__(f"{names}: changes are no longer tracked ({why}); run 'offlinekit reconcile FILE --schema module:name'")
         self.collections = tuple(collections)
 
 
