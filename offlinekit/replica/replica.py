@@ -249,7 +249,9 @@ class Replica:
             if outbox.check_resolvable(id_) != seq:
                 raise StateError("the mutation was resolved meanwhile")
             self.store.gate(2)
-            overlay.rebuild_all(self.store.db, self.schema, overlay.untouch(self.store.db, seq))
+            later = outbox.dependents(id_)  # unsent ones still lie over it: they follow the correction, not the other way round
+            dirty = [place for n in (seq, *later) for place in overlay.untouch(self.store.db, n)]
+            overlay.rebuild_all(self.store.db, self.schema, dirty)
             self.store.gate(1)
             outbox.replay(seq)
 

@@ -1,6 +1,7 @@
 """What a device must hold, in plain loops over dumps of both files. Imports nothing of ours; the schema is given as names.
 
-Filters, scopes, time bounds and includes are written down here a second time, from the words of the offer, so that a mistake in the
+Filters, scopes, time bounds and includes are written down here a second time, from the words of the offer, so that a
+mistake in the
 filter language, in its SQL or in the protocol shows as a difference. Logic is three-valued: None is unknown.
 """
 
@@ -42,7 +43,7 @@ def key_of(collection: str, row: Row) -> tuple[Any, ...]:
 def is_date(value: Any) -> bool:
     """Whether a text is a day of the calendar."""
     try:
-        return date.fromisoformat(value).isoformat() == value
+        return bool(date.fromisoformat(value).isoformat() == value)
     except ValueError:
         return False
 

@@ -1,6 +1,7 @@
 """The world of the pull's oracle: a schema, scopes and an offer, an authority's file, and replicas that are driven by hand.
 
-Nothing here decides what a device must hold; that is `oracle.py`. Choices are plain dictionaries (`Chosen`), which this file turns
+Nothing here decides what a device must hold; that is `oracle.py`. Choices are plain dictionaries (`Chosen`), which
+this file turns
 into selections and the oracle reads by itself.
 """
 
@@ -145,7 +146,7 @@ def condition(collection: str, c: Condition) -> Filter:
         one, two = condition(collection, c[1]), condition(collection, c[2])
         return one & two if c[0] == "and" else one | two
     f = SCHEMA.info(collection).fields[c[1]]
-    value = date.fromisoformat(c[2]) if f.kind.name == "date" else c[2]
+    value: Any = date.fromisoformat(c[2]) if f.kind.name == "date" else c[2]
     made: dict[str, Callable[[], Filter]] = {
         "=": lambda: f == value,
         "<": lambda: f < value,
@@ -262,7 +263,8 @@ class Dev:
         self.path, self.head, self.identity, self.schema = folder / f"{identity}.db", head, identity, schema
         self.clock = VirtualClock(head.clock, ahead)
         self.chosen: Chosen = {}
-        self.zone, self.until = "UTC", None
+        self.zone = "UTC"
+        self.until: float | None = None
         self.answers: list[m.Answer] = []
         self.bodies: list[bytes] = []
         self.watch: Callable[[m.Answer, bytes | None], None] = lambda answer, file: None

@@ -140,11 +140,10 @@ class Tracking:
                 f"coalesce(NEW.{quote(column)},({c.default}))" if c.notnull and c.default is not None else f"NEW.{quote(column)}"
             )
 
-        same = " OR ".join(
-            "(" + " AND ".join(f"{quote(c)}={new(c)} COLLATE {quote(coll)}" for c, coll in index) + ")" for index in unique
-        )
+        # One statement an index: joined by OR, the planner scans the table for every record written.
+        shared = [" AND ".join(f"{quote(c)}={new(c)} COLLATE {quote(coll)}" for c, coll in index) for index in unique]
         if self._has_rowid(db):
-            same = f"{same} OR rowid=NEW.rowid" if same else "rowid=NEW.rowid"
+            shared.append("rowid=NEW.rowid")
         keys = ",".join(map(quote, info.key))
         other = " OR ".join(f"{quote(k)} IS NOT OLD.{quote(k)} COLLATE BINARY" for k in info.key)
         differs = " OR ".join(f"NEW.{quote(n)} IS NOT OLD.{quote(n)} COLLATE BINARY" for n in info.fields)
@@ -157,15 +156,16 @@ class Tracking:
         touch_old = f"UPDATE {side} SET version={epoch} WHERE {self._same_key('OLD')};"
         pairs = ",".join(f"{quote(k)} COLLATE BINARY" for k in info.key)
 
-        def touch_shared(where: str) -> str:
-            return f"UPDATE {side} SET version={epoch} WHERE ({keys}) IN (SELECT {pairs} FROM {table} WHERE {where});"
+        def before(operation: str, also: str) -> str:
+            found = [f"FROM {table} WHERE {same}{also}" for same in shared]
+            when = " OR ".join(f"EXISTS(SELECT 1 {one})" for one in found)
+            touches = " ".join(f"UPDATE {side} SET version={epoch} WHERE ({keys}) IN (SELECT {pairs} {one});" for one in found)
+            return f"BEFORE {operation} ON {table} WHEN {when} BEGIN {touches} END"
 
         bodies = {
-            "insert_shared": f"BEFORE INSERT ON {table} WHEN EXISTS(SELECT 1 FROM {table} WHERE {same})"
-            f" BEGIN {touch_shared(same)} END",
+            "insert_shared": before("INSERT", ""),
             "insert": f"AFTER INSERT ON {table} BEGIN {touch_new} END",
-            "update_shared": f"BEFORE UPDATE ON {table} WHEN EXISTS(SELECT 1 FROM {table} WHERE ({same}) AND ({other}))"
-            f" BEGIN {touch_shared(f'({same}) AND ({other})')} END",
+            "update_shared": before("UPDATE", f" AND ({other})"),
             "update": f"AFTER UPDATE ON {table} WHEN {differs} BEGIN {touch_old} {touch_new} END",
             "delete": f"AFTER DELETE ON {table} BEGIN {touch_old} END",
         }
