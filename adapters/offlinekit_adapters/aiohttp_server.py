@@ -8,25 +8,26 @@ from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from offlinekit.authority import Authority
 from offlinekit.exceptions import RecordNotFound
 from offlinekit.protocol.codec import CONTENT_TYPE, WIRE_MAX
+from offlinekit.transport.memory import Serves
 
 try:
     from aiohttp import web
-except ImportError as error:  # pragma: no cover
+except ImportError as error:
     raise ImportError('offlinekit_adapters.aiohttp_server needs aiohttp: pip install "offlinekit[aiohttp]"') from error
 
-__all__ = ["sync_routes"]
+__all__ = ["Authenticate", "sync_routes"]
 
 Verified = tuple[str, Mapping[str, Any]] | None
 Authenticate = Callable[[web.Request], Verified | Awaitable[Verified]]
 
 
-def sync_routes(authority: Authority, *, authenticate: Authenticate, path: str = "/sync", threads: int = 4) -> list[web.RouteDef]:
+def sync_routes(authority: Serves, *, authenticate: Authenticate, path: str = "/sync", threads: int = 4) -> list[web.RouteDef]:
     """Routes for `app.add_routes`. `authenticate(request)` returns (identity, claims), or None for 401.
 
-    The authority works in `threads` threads, so that the event loop is never blocked.
+    The authority works in `threads` threads, so that the event loop is never blocked; an `authenticate` that has to wait
+    is async.
     """
     pool = ThreadPoolExecutor(threads, "offlinekit-authority")
 
@@ -39,23 +40,24 @@ def sync_routes(authority: Authority, *, authenticate: Authenticate, path: str =
 
     async def exchange(request: web.Request) -> web.Response:
         identity, claims = await verified(request)
-        body = bytearray()
-        async for part in request.content.iter_any():
-            body += part
-            if len(body) > WIRE_MAX:
-                raise web.HTTPRequestEntityTooLarge(WIRE_MAX, len(body))
-        loop = asyncio.get_running_loop()
-        answer = await loop.run_in_executor(pool, authority.handle, bytes(body), identity, claims)
+        body, size = bytearray(), request.content_length or 0
+        try:
+            while size <= WIRE_MAX and (part := await request.content.readany()):
+                body += part
+                size = max(size, len(body))
+        except ConnectionError:
+            raise web.HTTPBadRequest from None  # nobody is there to be answered
+        if size > WIRE_MAX:
+            raise web.HTTPRequestEntityTooLarge(WIRE_MAX, size)
+        answer = await asyncio.get_running_loop().run_in_executor(pool, authority.handle, bytes(body), identity, claims)
         return web.Response(body=answer, content_type=CONTENT_TYPE)
 
     async def fetch(request: web.Request) -> web.Response:
         identity, _ = await verified(request)
-        offset = request.query.get("offset", "0")
+        name, offset = request.match_info["name"], request.query.get("offset", "0")
+        at = int(offset) if offset.isdecimal() and len(offset) < 19 else -1  # which no file has
         try:
-            loop = asyncio.get_running_loop()
-            part = await loop.run_in_executor(
-                pool, authority.fetch, request.match_info["name"], int(offset) if offset.isdecimal() else -1, identity
-            )
+            part = await asyncio.get_running_loop().run_in_executor(pool, authority.fetch, name, at, identity)
         except RecordNotFound:
             return web.Response(status=404, content_type=CONTENT_TYPE)
         return web.Response(body=part, content_type=CONTENT_TYPE)

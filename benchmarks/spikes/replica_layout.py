@@ -25,19 +25,17 @@ from typing import Any
 
 import apsw
 
-SEED = 20260101
+SEED, CHUNK, HELD_BEFORE = 20260101, 10_000, 10_000  # a little is held before the first load, to be replaced
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 OPEN = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE | apsw.SQLITE_OPEN_URI
-CHUNK = 10_000
-HELD_BEFORE = 10_000  # held before the first load, so that reads are real and something is replaced
-CODE = "P{:010d}"
+PARTS = ["bo", "kra", "sté", "vel", "mun", "dor", "fi", "sål", "gel", "tru"]
 COLUMNS = """ord INTEGER PRIMARY KEY, code TEXT NOT NULL, description TEXT NOT NULL, group_no INTEGER, unit TEXT,
  price INTEGER, stock INTEGER, barcode TEXT, brand TEXT, weight REAL, active INTEGER, updated_at TEXT, notes TEXT"""
 INDEXES = (("code", "UNIQUE", "code"), ("group", "", "group_no, code"), ("brand", "", "brand"))
-MAIN = """CREATE TABLE orders (id INTEGER PRIMARY KEY, customer TEXT, at REAL) STRICT;
- CREATE TABLE order_lines (id INTEGER PRIMARY KEY, order_id INTEGER, product INTEGER, quantity INTEGER) STRICT;
- CREATE TABLE outbox (id INTEGER PRIMARY KEY, mutation BLOB) STRICT;
- CREATE TABLE own_files (collection TEXT PRIMARY KEY, generation INTEGER NOT NULL) STRICT;"""
+MAIN = """CREATE TABLE orders (id INTEGER PRIMARY KEY, customer TEXT, at REAL);
+ CREATE TABLE order_lines (id INTEGER PRIMARY KEY, order_id INTEGER, product INTEGER, quantity INTEGER);
+ CREATE TABLE outbox (id INTEGER PRIMARY KEY, mutation BLOB);
+ CREATE TABLE own_files (collection TEXT PRIMARY KEY, generation INTEGER NOT NULL)"""
 
 
 def create_index(conn: apsw.Connection, number: int, table: str = "products") -> None:
@@ -52,17 +50,27 @@ def create_search(conn: apsw.Connection, search: str = "products_fts") -> None:
                  "content_rowid='ord', prefix='2 3', tokenize='unicode61 remove_diacritics 2')")
 
 
+def index_all(conn: apsw.Connection) -> None:
+    """Create the indexes and fill the search index from the table."""
+    for number in range(len(INDEXES)):
+        create_index(conn, number)
+    conn.execute("INSERT INTO products_fts (products_fts) VALUES ('rebuild')")
+
+
+def code_of(ordinal: int) -> str:
+    """Return a scrambled key, so that the key index is not filled in order."""
+    return f"P{ordinal * 7_654_321 % 1_000_000_007:010d}"
+
+
 def products(rows: int) -> Iterator[tuple[Any, ...]]:
-    """Yield the seeded catalogue; codes are scrambled, so that the key index is not filled in order."""
+    """Yield the seeded catalogue."""
     rng = random.Random(SEED)
-    heads, tails = "bo kra sté vel mun dor fi sål ge tru".split(), "lt nka rre sko mbo ne va tz ch pan".split()
-    words = [a + b + c for a in heads for b in tails for c in heads]
+    words = [a + b + c for a in PARTS for b in PARTS for c in PARTS]
     brands = [f"{word.title()} AG" for word in rng.sample(words, 400)]
-    for ordinal in range(1, rows + 1):
-        yield (ordinal, CODE.format(ordinal * 7_654_321 % 1_000_000_007), " ".join(rng.choices(words, k=5)),
-               rng.randrange(2_000), "pc", rng.randrange(100, 100_000), rng.randrange(500),
-               str(4_000_000_000_000 + rng.randrange(10**12)), rng.choice(brands), rng.randrange(5_000) / 100,
-               int(rng.random() < 0.97), "2026-01-01T00:00:00Z", None)
+    for n in range(1, rows + 1):
+        yield (n, code_of(n), " ".join(rng.choices(words, k=5)), rng.randrange(2_000), "pc", rng.randrange(10**5),
+               rng.randrange(500), str(4 * 10**12 + rng.randrange(10**12)), rng.choice(brands),
+               rng.randrange(5_000) / 100, int(rng.random() < 0.97), "2026-01-01T00:00:00Z", None)
 
 
 def make_files(directory: pathlib.Path, rows: int) -> dict[str, pathlib.Path]:
@@ -78,15 +86,9 @@ def make_files(directory: pathlib.Path, rows: int) -> dict[str, pathlib.Path]:
         conn.execute("INSERT INTO delta.products SELECT * FROM main.products WHERE ord * 7 % 10 < 3")
         conn.execute("UPDATE delta.products SET description = description || ' revised', price = price + 1")
     conn.close()
-    build(files["ready"], copy_all, files["plain"]).close()
-    first = f"INSERT INTO main.products SELECT * FROM sent.products WHERE ord <= {HELD_BEFORE}"
-    build(files["small"], lambda db: db.execute(first), files["plain"]).close()
+    build(files["ready"], files["plain"]).close()
+    build(files["small"], files["plain"], most=HELD_BEFORE).close()
     return files
-
-
-def copy_all(conn: apsw.Connection) -> None:
-    """Copy a sent file in C, page by page where the layouts are equal: `SELECT *`, no WHERE, an empty target."""
-    conn.execute("INSERT INTO main.products SELECT * FROM sent.products")
 
 
 def attach(conn: apsw.Connection, path: pathlib.Path, name: str, mode: str = "ro") -> None:
@@ -94,21 +96,27 @@ def attach(conn: apsw.Connection, path: pathlib.Path, name: str, mode: str = "ro
     conn.execute("ATTACH ? AS " + name, (f"{path.absolute().as_uri()}?mode={mode}",))
 
 
-def build(path: pathlib.Path, copy: Callable[[apsw.Connection], Any], sent: pathlib.Path) -> apsw.Connection:
-    """Build a generation; the returned connection keeps others from discarding it: close it after the flip."""
+def build(path: pathlib.Path, sent: pathlib.Path, old: pathlib.Path | None = None, most: int = -1) -> apsw.Connection:
+    """Build a generation; the returned connection keeps others from discarding it: close it after the flip.
+
+    `INSERT INTO empty SELECT *` without WHERE copies in C, page by page; REPLACE is cheap while there is no index.
+    """
     conn = apsw.Connection(str(path), flags=OPEN)
     conn.execute("PRAGMA main.locking_mode = exclusive").fetchall()  # without `main.`, attached files inherit it
     conn.execute("PRAGMA main.journal_mode = off").fetchall()
     conn.execute("PRAGMA main.synchronous = off")
     conn.pragma("cache_size", -32_000)
     attach(conn, sent, "sent", "ro&immutable=1")
+    if old is not None:
+        attach(conn, old, "old")
     with conn:
         conn.execute(f"CREATE TABLE main.products ({COLUMNS}) STRICT")
-        copy(conn)
-        for number in range(len(INDEXES)):
-            create_index(conn, number)
         create_search(conn)
-        conn.execute("INSERT INTO products_fts (products_fts) VALUES ('rebuild')")
+        if old is not None:
+            conn.execute("INSERT INTO main.products SELECT * FROM old.products")
+        conn.execute(f"INSERT {'' if old is None else 'OR REPLACE'} INTO main.products SELECT * FROM sent.products"
+                     + (f" LIMIT {most}" if most >= 0 else ""))
+        index_all(conn)
     seal(conn)
     return conn
 
@@ -119,9 +127,8 @@ def seal(conn: apsw.Connection) -> None:
     conn.execute("PRAGMA main.locking_mode = normal").fetchall()
     assert conn.execute("PRAGMA main.journal_mode = wal").get == "wal"  # writes page 1, and so syncs the whole file
     with conn:  # the first commit of a new WAL syncs the directory too
-        conn.execute("CREATE TABLE IF NOT EXISTS main.state (collection TEXT, cursor INTEGER, view BLOB, token BLOB)")
-        conn.execute("DELETE FROM main.state")
-        conn.execute("INSERT INTO main.state VALUES ('products', 1, x'00', x'00')")
+        conn.execute("CREATE TABLE IF NOT EXISTS main.state (collection TEXT, cursor INTEGER, view BLOB, token BLOB);"
+                     "DELETE FROM main.state; INSERT INTO main.state VALUES ('products', 1, x'00', x'00')")
     conn.execute("PRAGMA main.wal_checkpoint(TRUNCATE)").fetchall()
 
 
@@ -144,21 +151,19 @@ def flip(conn: apsw.Connection, main: pathlib.Path, old: int) -> None:
 
 def discard(path: pathlib.Path) -> bool:
     """Delete a generation if nobody has it open, in any process: leaving WAL mode needs it exclusively."""
-    if path.exists():
-        conn = apsw.Connection(str(path), flags=OPEN)
-        with contextlib.closing(conn), contextlib.suppress(apsw.NotADBError):  # a build that was killed
-            try:
-                conn.execute("PRAGMA main.locking_mode = exclusive").fetchall()
-                if conn.execute("PRAGMA main.journal_mode = delete").get != "delete":
-                    return False
-                conn.execute("BEGIN EXCLUSIVE")
-            except apsw.BusyError:
-                return False
+    conn = apsw.Connection(str(path), flags=OPEN)
     try:
-        for suffix in ("", "-wal", "-shm", "-journal"):
+        with contextlib.suppress(apsw.NotADBError):  # a build that was killed
+            conn.execute("PRAGMA main.locking_mode = exclusive").fetchall()
+            conn.execute("PRAGMA main.journal_mode = delete").fetchall()
+            conn.execute("BEGIN EXCLUSIVE")
+        conn.close()
+        for suffix in ("-wal", "-shm", "-journal", ""):
             path.with_name(path.name + suffix).unlink(missing_ok=True)
-    except PermissionError:  # Windows: open elsewhere; the next sweep tries again
+    except (apsw.BusyError, PermissionError):  # Windows deletes no open file
         return False
+    finally:
+        conn.close()
     return True
 
 
@@ -181,41 +186,21 @@ class Follower:
 
     def refresh(self) -> apsw.Connection:
         """Attach the current generation; called outside a transaction, before each use."""
-        for _ in range(10):
-            current = self.conn.execute("SELECT generation FROM own_files WHERE collection = 'products'").get or 0
-            if current == self.generation:
-                return self.conn
+        query = "SELECT generation FROM own_files WHERE collection = 'products'"
+        while (current := self.conn.execute(query).get or 0) != self.generation:
             if self.generation:
                 self.conn.execute("DETACH own_products")
-                self.generation = 0
+            self.generation = 0
             with contextlib.suppress(apsw.CantOpenError):  # flipped and discarded since that SELECT: look again
-                if current:
-                    attach(self.conn, own_path(self.main, current), "own_products")
+                attach(self.conn, own_path(self.main, current), "own_products")
                 self.generation = current
-        raise RuntimeError("the current generation is missing")
-
-
-class Turn:
-    """The process's one writer, first come first served (a plain lock starves the user behind a busy loader)."""
-
-    def __init__(self) -> None:
-        self._changed, self._last, self._now = threading.Condition(), 0, 0
-
-    def __enter__(self) -> None:
-        with self._changed:
-            mine, self._last = self._last, self._last + 1
-            self._changed.wait_for(lambda: self._now == mine)
-
-    def __exit__(self, *_: object) -> None:
-        with self._changed:
-            self._now += 1
-            self._changed.notify_all()
+        return self.conn
 
 
 class Application:
     """Saves about 50 orders of 1 + 10 rows with an outbox row a second, and reads by key, by index and by search."""
 
-    def __init__(self, main: pathlib.Path, turn: Turn) -> None:
+    def __init__(self, main: pathlib.Path, turn: threading.Lock) -> None:
         self.main, self.turn, self._stop = main, turn, threading.Event()
         self.writes: list[tuple[float, float]] = []
         self.reads: list[tuple[float, float]] = []
@@ -225,7 +210,6 @@ class Application:
     def stop(self) -> None:
         """Stop both threads and raise what went wrong in them."""
         self._stop.set()
-        self._pool.shutdown()
         for future in self._work:
             future.result()
 
@@ -240,10 +224,10 @@ class Application:
 
     def _read(self) -> None:
         follower, rng = Follower(self.main), random.Random(SEED)
-        queries = (("SELECT * FROM products WHERE code = ?", lambda n: CODE.format(n * 7_654_321 % 1_000_000_007)),
+        queries = (("SELECT * FROM products WHERE code = ?", code_of),
                    ("SELECT * FROM products WHERE group_no = ? ORDER BY code LIMIT 20", lambda n: n % 2_000),
                    ("SELECT p.* FROM products_fts f JOIN products p ON p.ord = f.rowid WHERE products_fts MATCH ? "
-                    "LIMIT 20", lambda n: f"{'bo kra ste vel mun'.split()[n % 5]}* ge*"))
+                    "LIMIT 20", lambda n: f"{PARTS[n % 10]}* ge*"))
         while not self._stop.wait(0.01):
             for query, argument in queries:
                 began = time.perf_counter()
@@ -254,13 +238,11 @@ class Application:
 
 def save_order(conn: apsw.Connection) -> None:
     """One local transaction."""
-    conn.execute("BEGIN IMMEDIATE")
-    conn.execute("INSERT INTO orders (customer, at) VALUES ('C1', 0)")
+    conn.execute("BEGIN IMMEDIATE; INSERT INTO orders (customer, at) VALUES ('C1', 0)")
     order = conn.last_insert_rowid()
     conn.executemany("INSERT INTO order_lines (order_id, product, quantity) VALUES (?, ?, 1)",
                      [(order, product) for product in range(10)])
-    conn.execute("INSERT INTO outbox (mutation) VALUES (zeroblob(600))")
-    conn.execute("COMMIT")
+    conn.execute("INSERT INTO outbox (mutation) VALUES (zeroblob(600)); COMMIT")
 
 
 @dataclasses.dataclass
@@ -269,9 +251,8 @@ class Load:
 
     main: pathlib.Path
     sent: pathlib.Path
-    ready: pathlib.Path
     rows: int
-    turn: Turn = dataclasses.field(default_factory=Turn)
+    turn: threading.Lock = dataclasses.field(default_factory=threading.Lock)  # the process's one writer
     began: float = 0.0
     steps: dict[str, float] = dataclasses.field(default_factory=dict)
 
@@ -281,7 +262,7 @@ class Load:
 
     @contextlib.contextmanager
     def writing(self, conn: apsw.Connection) -> Iterator[None]:
-        """One transaction of the loader, in its turn; the log is copied back outside it."""
+        """One transaction of the loader; the log is copied back outside the lock, so that the user's turn comes."""
         with self.turn, conn:
             yield
         conn.execute("PRAGMA main.wal_checkpoint(PASSIVE)").fetchall()
@@ -299,18 +280,14 @@ def one_transaction(load: Load, *, own: bool, rebuild: bool) -> None:
             conn.execute("INSERT INTO products_fts (products_fts, rowid, description, brand) SELECT 'delete', "
                          f"ord, description, brand FROM main.products WHERE ord {mine}")
         conn.execute(f"DELETE FROM main.products WHERE ord {mine}")
-        copy_all(conn)
+        conn.execute("INSERT INTO main.products SELECT * FROM sent.products")
         if rebuild:
-            for number in range(len(INDEXES)):
-                create_index(conn, number)
-            conn.execute("INSERT INTO products_fts (products_fts) VALUES ('rebuild')")
+            index_all(conn)
         else:
             conn.execute("INSERT INTO products_fts (rowid, description, brand) "
                          "SELECT ord, description, brand FROM sent.products")
-        load.step("work")
     load.step("visible")
     conn.execute("PRAGMA main.wal_checkpoint(PASSIVE)").fetchall()
-    load.step("checkpoint")
 
 
 def shadow(load: Load, *, indexes_first: bool, kept: bool) -> None:
@@ -326,9 +303,8 @@ def shadow(load: Load, *, indexes_first: bool, kept: bool) -> None:
         span = f"ord BETWEEN {low} AND {low + CHUNK - 1}"
         with load.writing(conn):
             if kept:
-                conn.execute(f"INSERT INTO products_new SELECT * FROM main.products WHERE {span} "
-                             "AND ord NOT IN (SELECT ord FROM sent.products)")
-            conn.execute(f"INSERT INTO products_new SELECT * FROM sent.products WHERE {span}")
+                conn.execute(f"INSERT INTO products_new SELECT * FROM main.products WHERE {span}")
+            conn.execute(f"INSERT OR REPLACE INTO products_new SELECT * FROM sent.products WHERE {span}")
         with load.writing(conn):
             conn.execute("INSERT INTO products_fts_new (rowid, description, brand) SELECT ord, description, brand "
                          f"FROM products_new WHERE {span}")
@@ -339,33 +315,21 @@ def shadow(load: Load, *, indexes_first: bool, kept: bool) -> None:
     load.step("indexes")
     with load.writing(conn):
         for name in ("products", "products_fts"):
-            conn.execute(f"ALTER TABLE main.{name} RENAME TO {name}_old")
-            conn.execute(f"ALTER TABLE main.{name}_new RENAME TO {name}")
+            conn.execute(f"ALTER TABLE main.{name} RENAME TO {name}_old; ALTER TABLE {name}_new RENAME TO {name}")
     load.step("visible")
-    for name in ("products_fts_old", "products_old"):
-        with load.writing(conn):
-            conn.execute(f"DROP TABLE main.{name}")
+    with load.writing(conn):
+        conn.execute("DROP TABLE main.products_fts_old; DROP TABLE main.products_old")
     load.step("drop old")
 
 
 def own_file(load: Load, *, kept: bool) -> None:
-    """C: a new generation beside, made current by one row."""
-    def copy(conn: apsw.Connection) -> None:
-        if kept:
-            attach(conn, own_path(load.main, 1), "old")
-            conn.execute("INSERT INTO main.products SELECT * FROM old.products")
-            conn.execute("INSERT OR REPLACE INTO main.products SELECT * FROM sent.products")  # no index yet: cheap
-        else:
-            copy_all(conn)
-
-    builder = build(own_path(load.main, 2), copy, load.sent)
-    load.step("build")
-    finish(load, builder)
+    """C: a new generation beside, made current by one row; what the old one keeps is copied whole, then replaced."""
+    finish(load, build(own_path(load.main, 2), load.sent, own_path(load.main, 1) if kept else None))
 
 
 def adopted(load: Load, *, check: str) -> None:
     """C2: the authority's file has indexes and search inside: copied, checked, adopted whole."""
-    shutil.copyfile(load.ready, own_path(load.main, 2))  # stands for the download
+    shutil.copyfile(load.sent.with_name("ready.db"), own_path(load.main, 2))  # stands for the download
     load.step("copy")
     conn = open_main(own_path(load.main, 2))
     tables = [name for (name,) in conn.execute("SELECT name FROM sqlite_schema WHERE type = 'table' AND rootpage > 0")]
@@ -373,20 +337,18 @@ def adopted(load: Load, *, check: str) -> None:
         assert conn.execute(f"PRAGMA main.quick_check{argument}").get == "ok"
     load.step("check")
     seal(conn)
-    load.step("seal")
     finish(load, conn)
 
 
 def finish(load: Load, builder: apsw.Connection) -> None:
     """Flip to generation 2, then discard the old one as soon as the other threads have moved on."""
-    main = open_main(load.main)
+    load.step("build")
     with load.turn:
-        flip(main, load.main, 1)
+        flip(open_main(load.main), load.main, 1)
     builder.close()
     load.step("visible")
     while not discard(own_path(load.main, 1)):
         time.sleep(0.02)
-    load.step("discard old")
 
 
 P = functools.partial
@@ -410,14 +372,13 @@ CASES: list[tuple[str, str, bool, Callable[[Load], None]]] = [  # scenario, layo
 
 def run_case(case: tuple[str, str, bool, Callable[[Load], None]], files: dict[str, pathlib.Path], rows: int) -> Any:
     """Run one layout beside the application and return its figures."""
-    scenario, layout, own, action = case
-    main = files["plain"].with_name("replica.db")
+    (scenario, layout, own, action), main = case, files["plain"].with_name("replica.db")
     shutil.copyfile(files["small" if scenario == "first" else "ready"], own_path(main, 1) if own else main)
     conn = open_main(main)
     conn.execute(MAIN)
     if own:
         conn.execute("INSERT INTO own_files VALUES ('products', 1)")
-    load = Load(main, files["plain" if scenario == "first" else "delta"], files["ready"], rows)
+    load = Load(main, files["plain" if scenario == "first" else "delta"], rows)
     application = Application(main, load.turn)
     time.sleep(0.5)
     load.began = time.perf_counter()
@@ -427,8 +388,7 @@ def run_case(case: tuple[str, str, bool, Callable[[Load], None]], files: dict[st
         time.sleep(0.3)
     finally:
         application.stop()
-    if "idle" not in layout:
-        verify(Follower(main).refresh(), scenario, rows)
+    verify(Follower(main).refresh(), scenario, HELD_BEFORE if "idle" in layout else rows)
     disk = sum(file.stat().st_size for file in main.parent.glob("replica.db*"))
     conn.close()
     for file in main.parent.glob("replica.db*"):
@@ -449,13 +409,13 @@ def figures(load: Load, application: Application, seconds: float) -> dict[str, A
     """Reduce the samples taken during the load; a save that waits counts once, so `blocked` tells more than its p99."""
     ms: dict[str, Any] = {}
     for name, samples in (("save", application.writes), ("read", application.reads)):
-        inside = [(w, at - load.began) for at, w in samples if 0 <= at + w - load.began and at - load.began <= seconds]
+        inside = [(w, at - load.began) for at, w in samples if at + w >= load.began and at - load.began <= seconds]
         waits = sorted(wait for wait, _ in inside)
+        wait, at = max(inside)
         ms |= {f"{name}_worst_ms": 1e3 * waits[-1], f"{name}_p99_ms": 1e3 * waits[int(0.99 * len(waits))],
                f"{name}_p50_ms": 1e3 * waits[len(waits) // 2], f"{name}s": len(waits),
-               f"{name}_blocked": sum(max(0.0, wait - 0.1) for wait in waits) / seconds}
-        wait, at = max(inside)
-        ms[f"{name}_worst_during"] = next((step for step, end in load.steps.items() if end >= at + wait / 2), "end")
+               f"{name}_blocked": sum(max(0.0, wait - 0.1) for wait in waits) / seconds,
+               f"{name}_worst_during": next((step for step, end in load.steps.items() if end >= at + wait / 2), "end")}
     return {"visible_s": load.steps.get("visible", seconds), "all_s": seconds, "steps_s": load.steps, **ms}
 
 
@@ -464,26 +424,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=1_000_000)
     rows = parser.parse_args().rows
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
-    out = ROOT / "build" / "spikes"
-    out.mkdir(parents=True, exist_ok=True)
+    git = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, check=False, capture_output=True, text=True)
+    (out := ROOT / "build" / "spikes").mkdir(parents=True, exist_ok=True)
     results, began = [], time.perf_counter()
     with tempfile.TemporaryDirectory(dir=out) as name:  # beside the result: temporary folders may be memory
         files = make_files(pathlib.Path(name), rows)
         for case in random.Random(SEED).sample(CASES, len(CASES)):
             results.append(run_case(case, files, rows))
-    results.sort(key=lambda r: next(i for i, case in enumerate(CASES) if case[:2] == (r["scenario"], r["layout"])))
+    results.sort(key=lambda r: [case[:2] for case in CASES].index((r["scenario"], r["layout"])))
     print(f"{'':36}visible    × A  save worst    p99  blocked  read p99    disk  worst save during")
     for r in results:
         base = next(x for x in results if x["scenario"] == r["scenario"] and x["layout"].startswith("A"))["visible_s"]
         print(f"{r['scenario']:8}{r['layout']:27}{r['visible_s']:6.2f} s{r['visible_s'] / base:7.2f}"
               f"{r['save_worst_ms']:9.0f} ms{r['save_p99_ms']:7.0f}{r['save_blocked']:9.0%}{r['read_p99_ms']:10.1f}"
               f"{r['disk_mb']:8.0f}  {r['save_worst_during']}")
-    about = {"rows": rows, "seed": SEED, "commit": commit or None, "seconds": time.perf_counter() - began,
+    about = {"rows": rows, "seed": SEED, "commit": git.stdout.strip() or None, "seconds": time.perf_counter() - began,
              "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
              "python": platform.python_version(), "apsw": apsw.apsw_version(), "sqlite": apsw.sqlite_lib_version()}
     (out / "replica_layout.json").write_text(json.dumps(about | {"results": results}, indent=1))
-    print(f"{about['seconds']:.0f} s, SQLite {about['sqlite']}, commit {commit or 'none'}")
+    print(f"{about['seconds']:.0f} s, SQLite {about['sqlite']}, commit {about['commit']}")
 
 
 if __name__ == "__main__":

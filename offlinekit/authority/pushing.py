@@ -59,6 +59,7 @@ class _Push:
     scopes: Mapping[str, Filter]
     fields: Mapping[bytes, Mapping[str, Sequence[str]]]
     failed: dict[bytes, str]
+    waiting: set[bytes]  # unanswered because of those that failed
 
 
 class Pusher:
@@ -77,7 +78,7 @@ class Pusher:
             raise ProtocolError(f"a push holds at most {PUSH_MAX} mutations, each once")
         now = self.store.now()
         scopes = plan_of(self.schema, self.offer, self.scopes, Selection(), asker.claims, now).scopes
-        push = _Push(asker, scopes, fields, {})
+        push = _Push(asker, scopes, fields, {}, set())
         try:
             with self.store.unit() as unit:
                 if refused := self._turn(request, asker, unit, now):
@@ -136,6 +137,7 @@ class Pusher:
         """The shared commit failed: each mutation in a transaction of its own; one whose commit fails is rejected."""
         self._count("one by one")
         push.failed.clear()
+        push.waiting.clear()
         results: list[m.WireReceipt] = []
         with self.store.unit() as unit:
             if refused := self._turn(request, push.asker, unit, now):
@@ -146,8 +148,9 @@ class Pusher:
         for wire in request.mutations:
             try:
                 with self.store.unit() as unit:
-                    results += self._process([wire], push, unit)
+                    answered = self._process([wire], push, unit)
                     cursor = unit.publish(now)
+                results += answered
             except ConstraintViolated as error:
                 with self.store.unit() as unit:
                     results.append(self._reject(wire, push, unit, Reject("constraint", error.detail)))
@@ -211,6 +214,7 @@ class Pusher:
         except _Parked:
             return m.WireReceipt(id=wire.id, outcome="parked", code="waits", message="it waits for a refused change")
         except _Unanswered:
+            push.waiting.add(wire.id)
             return None
         except StoreError:
             raise
@@ -221,7 +225,7 @@ class Pusher:
 
     def _check_after(self, wire: m.WireMutation, push: _Push, unit: Unit) -> None:
         for id_ in wire.after:
-            if id_ in push.failed:
+            if id_ in push.failed or id_ in push.waiting:
                 raise _Unanswered
             receipt = unit.receipt(id_)
             if receipt is None or receipt.outcome == "rejected" or receipt.identity != push.asker.identity:

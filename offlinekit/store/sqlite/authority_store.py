@@ -45,7 +45,9 @@ def _epoch(cursor: bytes) -> int:
 
 def _published(db: apsw.Connection, cursor: bytes) -> bool:
     sql = "SELECT 1 FROM ok_mark WHERE epoch=? AND mark=?"
-    return len(cursor) == _MARK + 8 and db.execute(sql, (_epoch(cursor) & (2**63 - 1), cursor[:_MARK])).get is not None
+    if len(cursor) != _MARK + 8 or _epoch(cursor) >= 2**63:  # more than SQLite can hold: nobody published it
+        return False
+    return db.execute(sql, (_epoch(cursor), cursor[:_MARK])).get is not None
 
 
 class SQLiteStore:

@@ -76,10 +76,20 @@ def _configure(db: apsw.Connection, *, readonly: bool, foreign: bool) -> None:
     for name in ("contains", "starts_with", "equals_folded"):
         db.create_scalar_function(f"ok_{name}", _text_only(getattr(fold, name)), 2, deterministic=True)
     db.create_scalar_function("ok_words", _words, -1, deterministic=True)
+    db.create_scalar_function("ok_utf8", _utf8, 1, deterministic=True)
 
 
 def _text_only(function: Any) -> Any:
     return lambda value, folded: function(value, folded) if isinstance(value, str) else None
+
+
+def _utf8(text: bytes) -> bool:
+    """ok_utf8(text as a blob): whether it is text that can be read at all."""
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _words(*args: Any) -> bool:

@@ -77,28 +77,38 @@ class Outbox:
         )
         rows = list(self.db.execute(sql))
         self.db.execute(f"DELETE FROM {before}")
+        self._renumber(info, rows)
         for row in rows:
-            existed, ordinal, now, shown = row[0], row[1], row[2 + len(names)], row[3 + len(names)]
+            existed, ordinal, now = row[0], row[1], row[2 + len(names)]
             old = dict(zip(names, row[2 : 2 + len(names)], strict=True))
             new = dict(zip(names, row[4 + len(names) :], strict=True))
             key = tuple(old[k] for k in info.key)
             if existed and not overlay._is_touched(self.db, info.name, encode_key(key)):
                 overlay.place_base(self.db, info, ordinal, old)
                 self.db.execute(f"UPDATE {base_table(info.name)} SET moved=0 WHERE _ordinal=?", (ordinal,))
-            if now and (shown != ordinal or not existed):
-                self._renumber(info, key, ordinal if existed else None)
             change = self._change(info, key, old if existed else None, new if now else None)
             if change is not None:
                 yield info, change, bool(existed)
             elif existed and not overlay._is_touched(self.db, info.name, encode_key(key)):
                 overlay.rebuild(self.db, info, encode_key(key))
 
-    def _renumber(self, info: CollectionInfo, key: tuple[Value, ...], ordinal: int | None) -> None:
-        """Gives a record that raw SQL inserted its former ordinal, or a local one."""
-        table, where = quote(info.name), " AND ".join(f"{quote(k)}=?" for k in info.key)
-        if ordinal is None:
-            ordinal = self.db.execute(f"SELECT min(0,min(_ordinal))-1 FROM {table}").get
-        self.db.execute(f"UPDATE {table} SET _ordinal=? WHERE {where}", (ordinal, *key))
+    def _renumber(self, info: CollectionInfo, rows: Sequence[Sequence[Any]]) -> None:
+        """Gives records that raw SQL inserted their former ordinals, or local ones; first all of them ones that nobody had."""
+        names, table = info.replicated, quote(info.name)
+        where = " AND ".join(f"{quote(k)}=?" for k in info.key)
+        sql = f"UPDATE {table} SET _ordinal=? WHERE {where}"
+        moved = [
+            (row[1] if row[0] else None, tuple(row[2 + names.index(k)] for k in info.key))
+            for row in rows if row[2 + len(names)] and (not row[0] or row[3 + len(names)] != row[1])
+        ]  # fmt: skip
+        if moved:
+            taken = self.db.execute(f"SELECT min(_ordinal) FROM {table}").get
+            lowest = min(0, taken, *(row[1] or 0 for row in rows))
+            for n, (_, key) in enumerate(moved, 1):
+                self.db.execute(sql, (lowest - n, *key))
+            for former, key in moved:
+                if former is not None:
+                    self.db.execute(sql, (former, *key))
 
     def _change(self, info: CollectionInfo, key: tuple[Value, ...], old: dict[str, Value] | None,
                 new: dict[str, Value] | None) -> Change | None:  # fmt: skip
@@ -244,14 +254,13 @@ class Outbox:
 
     def _restore(self, seqs: Sequence[int]) -> list[tuple[str, bytes]]:
         """Makes mutations pending again, with the overlays they were committed with."""
-        dirty = []
+        changes = [(seq, c, encode_key(c.key)) for seq in seqs for c in self.changes(seq)]
+        dirty = list(dict.fromkeys((c.collection, key) for _, c, key in changes))
+        for collection, key in dirty:  # before any overlay moves: what nothing touches yet is the authority's
+            overlay.keep_base(self.db, self.schema.info(collection), key)
+        for seq, c, key in changes:
+            overlay.touch(self.db, c.collection, key, seq, c.op, c.after)
         for seq in seqs:
-            self.db.execute("DELETE FROM ok_touch WHERE mutation=?", (seq,))
-            for c in self.changes(seq):
-                key = encode_key(c.key)
-                overlay.keep_base(self.db, self.schema.info(c.collection), key)
-                overlay.touch(self.db, c.collection, key, seq, c.op, c.after)
-                dirty.append((c.collection, key))
             self.db.execute("DELETE FROM ok_created WHERE mutation=?", (seq,))
             self.db.execute(
                 "UPDATE ok_mutation SET state='pending',settled=0,position=0,code='',message='',fields=x'90' WHERE seq=?",

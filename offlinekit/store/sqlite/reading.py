@@ -94,6 +94,8 @@ class Reader:
             f"SELECT s.ordinal,{names} FROM carray(?) c CROSS JOIN {side_table(collection)} s ON s.ordinal=c.value"
             f" JOIN {quote(collection)} t ON {self._joined(info, 's', 't')}"
         )
+        if collection in self.fits:  # a record that does not fit may share its key's text with one that does
+            sql += f" WHERE {self.fits[collection].replace('{alias}', 't')}"
         return self.db.execute(sql, (apsw.carray(signed(view)),))
 
     def query(

@@ -6,14 +6,17 @@ was touched; every touched ordinal is looked up again, so false entries are harm
 1. The version is the current epoch (`ok_now`), not a counter per row. Publishing a cursor closes the epoch.
 2. AFTER INSERT gives a key its former ordinal, else the next one of a counter that is never reset.
 3. Only a field that really differs touches, compared with COLLATE BINARY: nightly jobs rewrite everything.
-4. INSERT OR REPLACE by a plain connection fires no delete trigger. So BEFORE triggers touch every row that shares a unique
-   key with the new one, the rowid included, with defaults in the place of nulls, made from the live unique indexes.
+4. INSERT OR REPLACE by a plain connection fires no delete trigger. So BEFORE triggers touch every other row that shares a
+   unique key with the new one, the rowid included, with defaults in the place of nulls, made from the live unique indexes.
+   The row with the new one's own key is left to the AFTER triggers, or a nightly upsert of the same values would touch it.
 5. No statement in a trigger has an OR clause: the outer statement's would override it.
-6. A key changed by plain SQL is a deletion and an insertion.
+6. A key changed by plain SQL is a deletion and an insertion. A key that the table does not keep unique is refused.
 7. Trigger texts are compared whenever the schema moved; a collection whose texts differ is not tracked and is refused.
 """
 
 from __future__ import annotations
+
+import re
 
 import apsw
 from attrs import frozen
@@ -38,6 +41,9 @@ CREATE TABLE IF NOT EXISTS ok_failure(id BLOB PRIMARY KEY, count INTEGER NOT NUL
 CREATE TABLE IF NOT EXISTS ok_projection(hash BLOB PRIMARY KEY, fields BLOB NOT NULL) STRICT, WITHOUT ROWID;
 """
 
+_EXPRESSION = "a unique index on an expression cannot be copied into triggers, so REPLACE could go unseen; drop it"
+_CONSTANTS = {"NULL", "TRUE", "FALSE", "CURRENT_TIME", "CURRENT_DATE", "CURRENT_TIMESTAMP"}
+
 
 def side_table(collection: str) -> str:
     """The quoted name of a collection's side table."""
@@ -59,6 +65,12 @@ class _Column:
     type: str
     notnull: bool
     default: str | None
+    primary: bool
+
+    @property
+    def untyped(self) -> bool:
+        """Whether it may hold 1 as well as 1.0, which are equal and yet not the same."""
+        return self.type in ("", "ANY") or "BLOB" in self.type
 
 
 class Tracking:
@@ -73,8 +85,8 @@ class Tracking:
 
     def columns(self, db: apsw.Connection) -> dict[str, _Column]:
         """The columns of the live table by lower-case name; empty when there is no such table."""
-        rows = db.execute(f'SELECT name,type,"notnull",dflt_value FROM pragma_table_xinfo({_text(self.info.name)})')
-        return {str(n).lower(): _Column(str(n), str(t).upper(), bool(nn), d) for n, t, nn, d in rows}
+        rows = db.execute(f'SELECT name,type,"notnull",dflt_value,pk FROM pragma_table_xinfo({_text(self.info.name)})')
+        return {str(n).lower(): _Column(str(n), str(t).upper(), bool(nn), _expression(d), bool(pk)) for n, t, nn, d, pk in rows}
 
     def missing(self, db: apsw.Connection) -> list[str]:
         """The declared fields that the live table lacks."""
@@ -84,18 +96,25 @@ class Tracking:
     def fit_sql(self, db: apsw.Connection, alias: str) -> str:
         """The condition that the declared schema can hold a record, without what the table itself guarantees."""
         have = self.columns(db)
-        row = db.execute("SELECT strict FROM pragma_table_list WHERE schema='main' AND name=?", (self.info.name,)).get
+        strict = self._table_flag(db, "strict")
         parts = []
         for name, f in self.info.fields.items():
             live = have[name.lower()]
             column = f"{alias}.{quote(name)}"
-            typed = bool(row) and live.type == f.kind.sqlite and f.kind.name in ("text", "integer", "real", "bytes", "decimal")
+            typed = strict and live.type == f.kind.sqlite and f.kind.name in ("text", "integer", "real", "bytes", "decimal")
             if not typed:
                 fits = f.kind.fit_sql(column)
                 parts.append(f"({column} IS NULL OR {fits})" if f.nullable else f"({fits})")
             if not f.nullable and not live.notnull:
                 parts.append(f"{column} IS NOT NULL")
+        texts = ",".join(f"{alias}.{quote(n)}" for n, f in self.info.fields.items() if f.kind.name in ("text", "json"))
+        if texts:  # no table, STRICT or not, keeps out text that is not UTF-8
+            parts.append(f"ok_utf8(CAST(concat_ws(',',{texts}) AS BLOB))")
         return " AND ".join(parts)
+
+    def _table_flag(self, db: apsw.Connection, flag: str) -> bool:
+        sql = f"SELECT {flag} FROM pragma_table_list WHERE schema='main' AND lower(name)=lower(?)"
+        return bool(db.execute(sql, (self.info.name,)).get)
 
     def _unique(self, db: apsw.Connection) -> list[list[tuple[str, str]]] | None:
         """The unique indexes as lists of (column, collation); None when one holds an expression."""
@@ -108,8 +127,23 @@ class Tracking:
             found.append([(str(column), str(collation)) for column, collation in columns])
         return found
 
-    def _has_rowid(self, db: apsw.Connection) -> bool:
-        return not db.execute("SELECT wr FROM pragma_table_list WHERE schema='main' AND name=?", (self.info.name,)).get
+    def _key_is_unique(self, db: apsw.Connection, columns: dict[str, _Column]) -> bool:
+        """Whether the table itself keeps two records from having one key."""
+        key = {k.lower() for k in self.info.key}
+        primary = [name for name, column in columns.items() if column.primary]
+        if len(primary) == 1 and primary[0] in key and columns[primary[0]].type == "INTEGER":
+            return True  # the rowid, which has no index
+        listed = f"pragma_index_list({_text(self.info.name)})"
+        for (index,) in list(db.execute(f'SELECT name FROM {listed} WHERE "unique" AND NOT partial')):
+            names = db.execute(f"SELECT name FROM pragma_index_xinfo({_text(index)}) WHERE key")
+            if {str(name).lower() for (name,) in names} <= key:
+                return True
+        return False
+
+    def _rowid(self, db: apsw.Connection, columns: dict[str, _Column]) -> str | None:
+        """The name under which a statement can set the rowid, if there is one."""
+        names = [n for n in ("rowid", "_rowid_", "oid") if n not in columns]
+        return None if self._table_flag(db, "wr") or not names else names[0]
 
     # -- texts
 
@@ -142,11 +176,19 @@ class Tracking:
 
         # One statement an index: joined by OR, the planner scans the table for every record written.
         shared = [" AND ".join(f"{quote(c)}={new(c)} COLLATE {quote(coll)}" for c, coll in index) for index in unique]
-        if self._has_rowid(db):
-            shared.append("rowid=NEW.rowid")
+        rowid = self._rowid(db, columns)
+        if rowid:
+            shared.append(f"{rowid}=NEW.{rowid}")
         keys = ",".join(map(quote, info.key))
         other = " OR ".join(f"{quote(k)} IS NOT OLD.{quote(k)} COLLATE BINARY" for k in info.key)
-        differs = " OR ".join(f"NEW.{quote(n)} IS NOT OLD.{quote(n)} COLLATE BINARY" for n in info.fields)
+        another = " OR ".join(f"{quote(k)} IS NOT NEW.{quote(k)} COLLATE BINARY" for k in info.key)
+        if rowid and len(info.key) == 1 and columns[info.key[0].lower()].type == "INTEGER":
+            another += f" OR NEW.{quote(info.key[0])}=-1"  # what BEFORE triggers see of a key yet to be chosen
+        differs = " OR ".join(
+            f"NEW.{quote(n)} IS NOT OLD.{quote(n)} COLLATE BINARY"
+            + (f" OR typeof(NEW.{quote(n)})<>typeof(OLD.{quote(n)})" if columns[n.lower()].untyped else "")
+            for n in info.fields
+        )
         whole = " AND ".join(f"NEW.{quote(k)} IS NOT NULL" for k in info.key)
         touch_new = (
             f"UPDATE {side} SET version={epoch} WHERE {self._same_key('NEW')};"
@@ -154,7 +196,7 @@ class Tracking:
             f" WHERE {whole} AND NOT EXISTS(SELECT 1 FROM {side} WHERE {self._same_key('NEW')});"
         )
         touch_old = f"UPDATE {side} SET version={epoch} WHERE {self._same_key('OLD')};"
-        pairs = ",".join(f"{quote(k)} COLLATE BINARY" for k in info.key)
+        pairs = ",".join(f"+{quote(k)}" for k in info.key)  # without the column's affinity, which may forbid the side's index
 
         def before(operation: str, also: str) -> str:
             found = [f"FROM {table} WHERE {same}{also}" for same in shared]
@@ -163,7 +205,7 @@ class Tracking:
             return f"BEFORE {operation} ON {table} WHEN {when} BEGIN {touches} END"
 
         bodies = {
-            "insert_shared": before("INSERT", ""),
+            "insert_shared": before("INSERT", f" AND ({another})"),
             "insert": f"AFTER INSERT ON {table} BEGIN {touch_new} END",
             "update_shared": before("UPDATE", f" AND ({other})"),
             "update": f"AFTER UPDATE ON {table} WHEN {differs} BEGIN {touch_old} {touch_new} END",
@@ -176,11 +218,14 @@ class Tracking:
 
     def install(self, db: apsw.Connection) -> None:
         """Creates side table and triggers, and gives ordinals to the records that have none; in the caller's transaction."""
+        triggers = None
+        why = self._why_untrackable(db)
+        if not why:
+            triggers = self.trigger_sql(db)
+        if triggers is None:
+            raise StoreError(f"'{self.info.name}' cannot be tracked: {why or _EXPRESSION}")
         for statement in self.side_sql():
             db.execute(statement)
-        triggers = self.trigger_sql(db)
-        if triggers is None:
-            raise StoreError(f"'{self.info.name}' has a unique index on an expression, so REPLACE could go unseen; drop it")
         for name, sql in triggers.items():
             db.execute(f"DROP TRIGGER IF EXISTS {quote(name)}")
             db.execute(sql)
@@ -191,7 +236,7 @@ class Tracking:
         keys, pairs = ",".join(map(quote, self.info.key)), ",".join(f"t.{quote(k)}" for k in self.info.key)
         whole = " AND ".join(f"t.{quote(k)} IS NOT NULL" for k in self.info.key)
         db.execute(
-            f"INSERT INTO {self.side}({keys},version) SELECT {pairs},(SELECT epoch FROM ok_now) FROM {self.table} t"
+            f"INSERT OR IGNORE INTO {self.side}({keys},version) SELECT {pairs},(SELECT epoch FROM ok_now) FROM {self.table} t"
             f" WHERE {whole} AND NOT EXISTS(SELECT 1 FROM {self.side} s WHERE {self._same_key('t', 's.')})"
         )
         return db.changes()
@@ -201,15 +246,23 @@ class Tracking:
         db.execute(f"UPDATE {self.side} SET version=(SELECT epoch FROM ok_now)")
         return db.changes()
 
-    def why_untracked(self, db: apsw.Connection, live: dict[str, str]) -> str:
-        """Why changes of the collection may go unseen; empty when they cannot. `live` holds the triggers of the database."""
-        if not self.columns(db):
-            return "its table is gone"
+    def _why_untrackable(self, db: apsw.Connection) -> str:
+        columns = self.columns(db)
+        if not columns:
+            return "its table is gone; create it again"
         if missing := self.missing(db):
             return f"its table lacks {', '.join(missing)}"
+        if not self._key_is_unique(db, columns):
+            return f"its table lets two records have one key; create a unique index on ({', '.join(self.info.key)})"
+        return ""
+
+    def why_untracked(self, db: apsw.Connection, live: dict[str, str]) -> str:
+        """Why changes of the collection may go unseen; empty when they cannot. `live` holds the triggers of the database."""
+        if why := self._why_untrackable(db):
+            return why
         wanted = self.trigger_sql(db)
         if wanted is None:
-            return "a unique index on an expression cannot be copied into triggers"
+            return _EXPRESSION
         if any(live.get(name) != sql for name, sql in wanted.items()):
             return "its triggers are missing or do not fit its unique indexes"
         return ""
@@ -217,3 +270,14 @@ class Tracking:
 
 def _text(value: str) -> str:
     return "'" + value.replace("'", "''") + "'"
+
+
+def _expression(default: str | None) -> str | None:
+    """A column's default as triggers can hold it: SQLite takes bare and double-quoted words of DEFAULT as text."""
+    if default is None:
+        return None
+    if re.fullmatch(r"[^\W\d]\w*", default) and default.upper() not in _CONSTANTS:
+        return _text(default)
+    if re.fullmatch(r'"(?:[^"]|"")*"', default):
+        return _text(default[1:-1].replace('""', '"'))
+    return default
