@@ -76,7 +76,7 @@ def _configure(db: apsw.Connection, *, readonly: bool, foreign: bool) -> None:
     for name in ("contains", "starts_with", "equals_folded"):
         db.create_scalar_function(f"ok_{name}", _text_only(getattr(fold, name)), 2, deterministic=True)
     db.create_scalar_function("ok_words", _words, -1, deterministic=True)
-    db.create_scalar_function("ok_utf8", _utf8, 1, deterministic=True)
+    db.create_scalar_function("ok_utf8", _utf8, 1, deterministic=True)  # type: ignore[arg-type]
 
 
 def _text_only(function: Any) -> Any:
