@@ -128,7 +128,7 @@ class Exchanger:
             with self.store.lock:
                 if self._state(held(self.store)) != self._state(start):
                     return Moved("stale")
-                self._receipts(answer)
+                self._receipts(start, answer)
             return Moved("same")
         if isinstance(answer, m.NewHistory):
             new_history(self.store)
@@ -182,9 +182,10 @@ class Exchanger:
     def _state(self, start: Held) -> bytes:
         return state_digest(_table(start), self.store.projection)
 
-    def _receipts(self, answer: m.Same) -> None:
+    def _receipts(self, start: Held, answer: m.Same) -> None:
         offset = answer.now - self.store.clock.now()
-        take_receipts(self.store, answer.receipts, {"offset": offset, "pulled": answer.now}, answer.durable_through)
+        meta = {"offset": offset, "pulled": answer.now, "selected": start.selection}
+        take_receipts(self.store, answer.receipts, meta, answer.durable_through)
 
     def _take(self, start: Held, answer: m.Delta) -> PullSteps:
         """Applies a delta, after fetching its file; an answer to another state, delivered late or twice, is ignored."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, Self, TypeVar, cast
 
 from attrs import evolve, frozen
 
@@ -58,33 +58,33 @@ class Select(Generic[C]):
         self._cls, self._run = cls, run
         self.query = query or Query(info_of(cls).name)
 
-    def _with(self, **changes: Any) -> Select[C]:
+    def _with(self, **changes: Any) -> Self:
         return type(self)(self._cls, self._run, evolve(self.query, **changes))
 
-    def where(self, *filters: Filter) -> Select[C]:
+    def where(self, *filters: Filter) -> Self:
         """Only records that pass all the filters, besides those given before."""
         before = () if self.query.where is everything else (self.query.where,)
         parts = (*before, *filters)
         return self._with(where=parts[0] if len(parts) == 1 else And(parts))
 
-    def search(self, text: str) -> Select[C]:
+    def search(self, text: str) -> Self:
         """Only records in which every word of the text begins a word, accents and case aside."""
         return self._with(search=text)
 
-    def order_by(self, *fields: Field[Any] | _Descending) -> Select[C]:
+    def order_by(self, *fields: Field[Any] | _Descending) -> Self:
         """In the order of the fields, then of the key."""
         order = tuple((f.name, True) if isinstance(f, _Descending) else (f.name, False) for f in fields)
         return self._with(order=order)
 
-    def limit(self, count: int) -> Select[C]:
+    def limit(self, count: int) -> Self:
         """At most so many records."""
         return self._with(limit=count)
 
-    def after(self, place: tuple[Value, ...] | None) -> Select[C]:
+    def after(self, place: tuple[Value, ...] | None) -> Self:
         """Only what follows a page, by its `next`."""
         return self._with(after=place)
 
-    def with_total(self) -> Select[C]:
+    def with_total(self) -> Self:
         """Counts the records of all pages too."""
         return self._with(total=True)
 
@@ -135,13 +135,13 @@ def query_sql(
 ) -> tuple[str, str, int]:  # fmt: skip
     """The statements that select the records and count them, and how many of the compiler's bindings the count takes.
 
-    `search` turns words into a condition; `extra` adds one more (a scope) and is compiled after the filter.
+    `search` turns words into a condition; `extra` adds one more (a scope) and comes first: what does not pass it is not
+    looked at any further.
     """
-    conditions = [compiler.condition(query.where, alias)]
+    conditions = [extra(alias)] if extra else []
+    conditions.append(compiler.condition(query.where, alias))
     if query.search:
         conditions.append(search(alias, search_tokens(query.search)))
-    if extra:
-        conditions.append(extra(alias))
     source = f"FROM {quote(info.name)} {alias} WHERE {' AND '.join(conditions)}"
     count, counted = f"SELECT count(*) {source}", len(compiler.bindings)
     order = [*query.order, *((k, False) for k in info.key)]

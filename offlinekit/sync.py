@@ -291,6 +291,8 @@ class Driver:
         self._wake.set()
         try:
             await asyncio.wait_for(waiter.future, timeout)
+        except NotSynced:
+            raise
         except TimeoutError:
             raise NotSynced(self.status.detail or f"still {self.status.state} after {timeout} s") from None
         finally:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from typing import TypeVar
 
 from offlinekit.expr import dependencies
@@ -53,7 +53,7 @@ class Watchers:
                     _log.exception("a callback for changes failed")
 
 
-async def live(watchers: Watchers, select: Select[C]) -> AsyncIterator[Page[C]]:
+async def live(watchers: Watchers, select: Select[C]) -> AsyncGenerator[Page[C], None]:
     """The records of a query now, and again whenever they are others."""
     loop, changed = asyncio.get_running_loop(), asyncio.Event()
     names = {select.query.collection} | dependencies(select.query.where)

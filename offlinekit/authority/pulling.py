@@ -241,9 +241,9 @@ class Puller:
                 return known
         if not group.holds:
             return View()
-        if asked.request.views is None:
-            return None
-        view = unpack_view(asked.request.views.get(collection, b""))
+        if asked.request.views is None or collection not in asked.request.views:
+            return None  # also where another process knew this view when the others were asked for
+        view = unpack_view(asked.request.views[collection])
         if token is not None and digest(view) == token.parts[collection][1]:
             self.views.put(key, view)
         else:

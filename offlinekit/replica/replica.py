@@ -6,7 +6,7 @@ import asyncio
 import os
 import secrets
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, TypeVar, cast
 from uuid import UUID
@@ -108,8 +108,7 @@ class Replica:
         if found is None and extra is None:
             return None
         if extra is not None:
-            where = f"{quote(info.name)}.{quote('_ordinal')}=? AND {extra.replace('r.', quote(info.name) + '.')}"
-            sql = f"SELECT 1 FROM {quote(info.name)} WHERE {where}"
+            sql = f"SELECT 1 FROM {quote(info.name)} r WHERE r._ordinal=? AND {extra}"
             if found is None or db.execute(sql, (found[0],)).get is None:
                 raise SelectionExpired(info.name, at(self.selection.until or 0))
         assert found is not None
@@ -155,10 +154,9 @@ class Replica:
             if item.collection == info.name:
                 compiler = Compiler(self.schema)
                 where = resolve(item.where, self.schema, claims=claims, params={}, bounds=Bounds(self.now(), self.zone))
-                text = compiler.condition(where, "r")
-                for value in compiler.bindings:
-                    text = text.replace("?", apsw.format_sql_value(value), 1)
-                parts.append(text)
+                head, *rest = compiler.condition(where, "r").split("?")  # values are bound, so that no other ? stands in it
+                values = map(apsw.format_sql_value, compiler.bindings)
+                parts.append(head + "".join(value + part for value, part in zip(values, rest, strict=True)))
         return f"({' OR '.join(parts)})" if parts else "0"
 
     # -- writing
@@ -383,6 +381,6 @@ class Replica:
         """Calls back with the names of changed collections, in the thread that made the change; returns what ends it."""
         return self.watchers.add(callback, [self.schema.info(c).name for c in collections])
 
-    def watch(self, select: Select[C]) -> AsyncIterator[Page[C]]:
+    def watch(self, select: Select[C]) -> AsyncGenerator[Page[C], None]:
         """The records of a query now, and again whenever they change: `async for page in replica.watch(…)`."""
         return live(self.watchers, select)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import random
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -20,7 +20,7 @@ import apsw
 
 from offlinekit.authority import Authority
 from offlinekit.exceptions import OfflinekitError
-from offlinekit.exchange import Exchanger, Fetch, Send, Steps
+from offlinekit.exchange import Effect, Exchanger, Fetch, Steps
 from offlinekit.ids import uuid7
 from offlinekit.nodes import Filter, claim, everything, param, today
 from offlinekit.protocol import messages as m
@@ -28,7 +28,7 @@ from offlinekit.protocol.codec import decode_answer
 from offlinekit.schema import Collection, Field, Schema, field
 from offlinekit.selection import Advanced, Always, Choice, Include, Offer, Quick, Selection
 from offlinekit.store.sqlite import SQLiteStore
-from offlinekit.store.sqlite.replica_store import CAPTURING, ReplicaStore
+from offlinekit.store.sqlite.replica_store import APPLYING, CAPTURING, ReplicaStore
 
 START = datetime(2031, 3, 14, 9, 0, tzinfo=UTC).timestamp()
 DAY = 86_400.0
@@ -70,7 +70,7 @@ class Product(Collection, own_file=True):
     sku: Field[str] = field(key=True)
     name: Field[str] = field(search=True)
     grp: Field[str | None]
-    price: Field[int]
+    price: Field[int] = field(default=0)
     cost: Field[int] = field(online_only=True, default=0)
 
 
@@ -91,7 +91,34 @@ class Leaflet(Collection, own_file=True):
     text: Field[str]
 
 
-SCHEMA = Schema(City, Customer, Order, Item, Product, Leaflet, intents=["sell"])
+class OldCustomer(Collection, name="customer"):
+    """As an earlier version of the program declares it."""
+
+    code: Field[str] = field(key=True)
+    name: Field[str] = field(search=True)
+    city: Field[str | None] = field(ref=City)
+    rep: Field[str]
+
+
+class OldOrder(Collection, name="order", writable=True):
+    """Likewise."""
+
+    id: Field[str] = field(key=True)
+    customer: Field[str] = field(ref="customer")
+    day: Field[date] = field(index=True)
+    status: Field[str | None] = field(default=None)
+
+
+class OldProduct(Collection, name="product", own_file=True):
+    """Likewise."""
+
+    sku: Field[str] = field(key=True)
+    name: Field[str] = field(search=True)
+    grp: Field[str | None]
+
+
+SCHEMA = Schema(City, Customer, Order, Item, Product, Leaflet, intents=["sell"], version=2)
+OLD = Schema(City, OldCustomer, OldOrder, Item, OldProduct, Leaflet, intents=["sell"], version=1)
 COLLECTIONS = tuple(SCHEMA.collections)
 GROUPS = (("city", "customer", "item", "order"), ("product",), ("leaflet",))
 SCOPES: dict[type[Collection], Filter] = {
@@ -146,7 +173,9 @@ def condition(collection: str, c: Condition) -> Filter:
         one, two = condition(collection, c[1]), condition(collection, c[2])
         return one & two if c[0] == "and" else one | two
     f = SCHEMA.info(collection).fields[c[1]]
-    value: Any = date.fromisoformat(c[2]) if f.kind.name == "date" else c[2]
+    value: Any = c[2] if len(c) > 2 else None
+    if f.kind.name == "date":
+        value = date.fromisoformat(value)
     made: dict[str, Callable[[], Filter]] = {
         "=": lambda: f == value,
         "<": lambda: f < value,
@@ -266,8 +295,6 @@ class Dev:
         self.zone = "UTC"
         self.until: float | None = None
         self.answers: list[m.Answer] = []
-        self.bodies: list[bytes] = []
-        self.watch: Callable[[m.Answer, bytes | None], None] = lambda answer, file: None
         self.open()
 
     def open(self) -> None:
@@ -291,37 +318,22 @@ class Dev:
         """What is chosen."""
         return selection_of(self.chosen, self.identity, self.zone, self.until)
 
-    def serve(self, effect: Any) -> bytes:
-        """What the authority gives back, which is looked at on its way."""
+    def serve(self, effect: Effect) -> bytes:
+        """What the authority gives back."""
         if isinstance(effect, Fetch):
             return self.head.authority.fetch(effect.name, effect.offset, self.identity)
         body = self.head.handle(effect.body, self.identity)
-        answer = decode_answer(body)
-        self.answers.append(answer)
-        self.bodies.append(body)
-        file = None
-        if isinstance(answer, m.Delta) and answer.file is not None:
-            file = self.head.authority.fetch(answer.file.name, 0, self.identity)
-        self.watch(answer, file)
+        self.answers.append(decode_answer(body))
         return body
 
     def run(self, steps: Steps) -> Any:
         """Drives an exchange to its end."""
-        for _ in self.walk(steps):
-            pass
-        return self.result
-
-    def walk(self, steps: Steps) -> Iterator[tuple[Any, bytes]]:
-        """Drives an exchange, and pauses after each answer, before the device sees it; `result` holds the end."""
-        self.result: Any = None
         try:
             effect = next(steps)
             while True:
-                back = self.serve(effect)
-                yield effect, back
-                effect = steps.send(back)
+                effect = steps.send(self.serve(effect))
         except StopIteration as stop:
-            self.result = stop.value
+            return stop.value
 
     def pull(self, *, report: bool = False) -> Any:
         """One pull."""
@@ -343,9 +355,9 @@ class Dev:
             with self.store.write(CAPTURING) as db:
                 for sql, bindings in statements:
                     db.execute(sql, bindings)
+                self.store.gate(APPLYING)
                 id_ = uuid7(int(self.clock.now() * 1000), self.head.rng.randbytes(10))
                 made = self.store.outbox.capture(id_, "sell", self.clock.now())
-                self.store.gate(2)
                 return made is not None
         except (apsw.ConstraintError, OfflinekitError):
             return False
@@ -353,11 +365,6 @@ class Dev:
     def outbox(self) -> int:
         """How many mutations wait."""
         return int(self.store.reader().execute("SELECT count(*) FROM ok_mutation WHERE state='pending'").get)
-
-
-def is_request(effect: Any) -> bool:
-    """Whether this is a message, and not a piece of a file."""
-    return isinstance(effect, Send)
 
 
 def day_of(head: Head, days: int = 0) -> str:

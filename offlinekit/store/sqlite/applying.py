@@ -142,7 +142,7 @@ def _apply_part(db: apsw.Connection, place: str, info: CollectionInfo, part: Par
     if info.writable:
         dirty += [(info.name, k) for k in overlay.evict(db, info, part.drop)]
     keep = _touched_ordinals(db, info, touched)
-    db.executemany(f"DELETE FROM {table} WHERE _ordinal=?", ((o,) for o in part.drop if o not in keep))
+    db.executemany(f"DELETE FROM {table} WHERE _ordinal=?", ((o,) for o in part.drop))  # touched ones are dirty, and shown anew
     if part.added_fields:
         _add_fields(db, info, part, dirty)
     ordinals: list[int] = []
@@ -158,6 +158,7 @@ def _apply_part(db: apsw.Connection, place: str, info: CollectionInfo, part: Par
             if touched and (key in touched or row[0] in keep):
                 dirty.extend((info.name, k) for k in overlay.evict(db, info, [row[0]]))
             if key in touched:
+                db.execute(f"DELETE FROM {table} WHERE _ordinal=?", (row[0],))  # another history gave it to another record
                 overlay.place_base(db, info, row[0], dict(zip(info.replicated, row[1:], strict=True)))
                 dirty.append((info.name, key))
             else:

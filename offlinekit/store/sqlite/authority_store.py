@@ -160,7 +160,7 @@ class SQLiteStore:
             if cursor is None:
                 db.execute("ROLLBACK")
                 with self._lock, write_transaction(self._writer, self.path):
-                    cursor = self._close_epoch(self._writer)
+                    cursor = self._close_epoch(self._writer, self.now())
                     db.execute("BEGIN")
                     self._check(db)  # also opens the snapshot, while nobody else can commit
                     db.execute("SELECT epoch FROM ok_now").get  # noqa: B018
@@ -176,10 +176,10 @@ class SQLiteStore:
             return None
         return _cursor(mark, epoch - 1)
 
-    def _close_epoch(self, db: apsw.Connection) -> bytes:
+    def _close_epoch(self, db: apsw.Connection, now: float) -> bytes:
         epoch, mark = db.execute("SELECT epoch FROM ok_now").get, self.random(_MARK)
         db.execute("UPDATE ok_now SET epoch=epoch+1")
-        db.execute("INSERT INTO ok_mark(epoch,mark,at) VALUES(?,?,?)", (epoch, mark, self.now()))
+        db.execute("INSERT INTO ok_mark(epoch,mark,at) VALUES(?,?,?)", (epoch, mark, now))
         return _cursor(mark, epoch)
 
     @contextmanager
@@ -345,7 +345,10 @@ class SQLiteUnit:
         """The record, whatever its scope."""
         names = list(info.fields)
         sql = f"SELECT {','.join(map(quote, names))} FROM {quote(info.name)} WHERE {_where(info)}"
-        row = next(iter(self.connection.execute(sql, key)), None)
+        try:
+            row = next(iter(self.connection.execute(sql, key)), None)
+        except UnicodeDecodeError as error:
+            raise StoreError(f"'{info.name}' {key!r} holds text that is not valid UTF-8; repair it with SQL") from error
         return None if row is None else dict(zip(names, row, strict=True))
 
     def in_scope(self, info: CollectionInfo, key: Key, scopes: Scopes) -> bool:
@@ -423,7 +426,7 @@ class SQLiteUnit:
 
     def publish(self, now: float) -> bytes:
         """Closes the epoch."""
-        return self.store._close_epoch(self.connection)
+        return self.store._close_epoch(self.connection, now)
 
 
 def _device(db: apsw.Connection, device: bytes) -> Device | None:

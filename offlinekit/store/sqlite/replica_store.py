@@ -60,6 +60,7 @@ class ReplicaStore:
         self.fields = schema.projection
         self.projection = projection_digest(self.fields)
         self.lock = threading.RLock()
+        self._readers_lock = threading.Lock()  # not the writer's: a thread's first read waits for no transaction
         self._local = threading.local()
         self._readers: list[tuple[threading.Thread, apsw.Connection]] = []
         self.closed = False
@@ -169,6 +170,20 @@ class ReplicaStore:
                 self._add_to_file(info, name, column)
             else:
                 self._add(self.db, info, name, column)
+        for info in self.schema:
+            if info.name in old and not info.own_file:
+                if {n for n, declared in old[info.name]["fields"].items() if declared[4]} != {*info.search}:
+                    self._index_anew(info)
+
+    def _index_anew(self, info: CollectionInfo) -> None:
+        """The full-text index covers other fields than before: it is made from the records once more."""
+        for what in ("insert", "update", "delete"):
+            self.db.execute(f"DROP TRIGGER IF EXISTS {quote(f'ok_search_{what}_{info.name}')}")
+        self.db.execute(f"DROP TABLE IF EXISTS {search_table(info.name)}")
+        if info.search:
+            for statement in collection_sql(info):
+                self.db.execute(statement)
+            self.db.execute(f"INSERT INTO {search_table(info.name)}({search_table(info.name)}) VALUES('rebuild')")
 
     def _add(self, db: apsw.Connection, info: CollectionInfo, name: str, column: str) -> None:
         sql = "SELECT name FROM sqlite_schema WHERE type='trigger' AND tbl_name=?"
@@ -204,7 +219,7 @@ class ReplicaStore:
 
     def close(self) -> None:
         """Closes every connection; the replica's files may then be copied or deleted."""
-        with self.lock:
+        with self.lock, self._readers_lock:
             self.closed = True
             for _, db in self._readers:
                 with suppress(apsw.Error):
@@ -268,8 +283,10 @@ class ReplicaStore:
             if action in _READS or (trigger or "").startswith("ok_"):
                 return int(apsw.SQLITE_OK)
             if write and action in (apsw.SQLITE_INSERT, apsw.SQLITE_UPDATE, apsw.SQLITE_DELETE):
-                table = first or ""
-                return int(apsw.SQLITE_OK if not table.startswith("ok_") or table.startswith("ok_search_") else apsw.SQLITE_DENY)
+                if not self._may_write(first or ""):
+                    return int(apsw.SQLITE_DENY)
+                # For a deletion IGNORE means: row by row, so that whoever watches is told of each.
+                return int(apsw.SQLITE_IGNORE if action == apsw.SQLITE_DELETE else apsw.SQLITE_OK)
             return int(apsw.SQLITE_OK if action == apsw.SQLITE_PRAGMA and first == "data_version" else apsw.SQLITE_DENY)
 
         db.authorizer = authorize
@@ -280,6 +297,12 @@ class ReplicaStore:
             raise StateError(_DENIED) from error
         finally:
             db.authorizer = None
+
+    def _may_write(self, table: str) -> bool:
+        """Whether raw SQL may write it: the application's tables, and what a full-text index keeps of itself."""
+        if table.startswith("ok_search_"):  # its own statements come without the name of a trigger; defensive mode guards them
+            return table.removeprefix("ok_search_") not in self.schema.collections
+        return not table.startswith(("ok_", "sqlite_"))
 
     # -- reading
 
@@ -292,7 +315,7 @@ class ReplicaStore:
             db = connect(self.path, readonly=True)
             db.pragma("query_only", "on")
             self._local.db, self._local.attached = db, {}
-            with self.lock:
+            with self._readers_lock:
                 for thread, other in self._readers:
                     if not thread.is_alive():
                         other.close()

@@ -1,0 +1,236 @@
+"""What other programs do to the tables themselves, and values in them that the declared schema cannot hold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from offlinekit.exceptions import NotTracked, StoreError
+from offlinekit.nodes import everything
+from offlinekit.query import Query
+from offlinekit.schema import Collection, Field, Schema, field
+from offlinekit.store.sqlite.authority_store import SQLiteStore
+from tests.authority.oracle import Watch
+from tests.authority.shop import DDL, SCHEMA
+from tests.authority.statements import fill
+from tests.authority.writing import PlainWriter
+
+
+class Part(Collection):
+    """One small table for what is done to tables."""
+
+    code: Field[str] = field(key=True)
+    name: Field[str | None] = field(search=True)
+    size: Field[float | None]
+
+
+PARTS = Schema(Part)
+RECORDS = "INSERT INTO part(code,name,size) VALUES('a','nut',1.5),('b','bolt',NULL)"
+
+
+@pytest.fixture
+def shop(tmp_path: Path, writer: PlainWriter) -> Iterator[Watch]:
+    """The tables of the shop with a few records."""
+    writer.open(tmp_path / "shop.db", *DDL, *fill())
+    watch = Watch(tmp_path / "shop.db", SCHEMA, writer)
+    yield watch
+    watch.close()
+
+
+@pytest.fixture
+def parts(tmp_path: Path, writer: PlainWriter) -> Iterator[Watch]:
+    """A table that offlinekit does not get to create, with two records."""
+    writer.open(tmp_path / "parts.db", "CREATE TABLE part(code TEXT PRIMARY KEY, name TEXT, size REAL, note TEXT)", RECORDS)
+    watch = Watch(tmp_path / "parts.db", PARTS, writer)
+    yield watch
+    watch.close()
+
+
+def refused(watch: Watch) -> str:
+    """The reason why the store gives no snapshot and takes no write."""
+    with pytest.raises(NotTracked) as caught, watch.store.snapshot():
+        pass
+    with pytest.raises(NotTracked), watch.store.unit():
+        pass
+    assert "part" in watch.store.untracked()
+    return str(caught.value)
+
+
+# -- the tables change
+
+
+def test_a_table_that_is_dropped_and_created_again_is_refused_until_it_is_reconciled(parts: Watch) -> None:
+    parts.writer.write("DROP TABLE part", "CREATE TABLE part(code TEXT PRIMARY KEY, name TEXT, size REAL)")
+    parts.writer.write("INSERT INTO part VALUES('a','nut',1.5),('c','cog',NULL)")
+    assert "triggers" in refused(parts)
+    assert parts.store.reconcile() == {"part": 3}
+    assert parts.touched() == {"part": {"a", "b", "c"}}
+    assert parts.touched("DELETE FROM part WHERE code='a'") == {"part": {"a"}}
+    assert parts.store.reconcile() == {}
+
+
+def test_a_table_that_is_gone_is_refused_and_cannot_be_reconciled(parts: Watch) -> None:
+    parts.writer.write("DROP TABLE part")
+    assert "its table is gone" in refused(parts)
+    with pytest.raises(StoreError, match="its table is gone"):
+        parts.store.reconcile()
+
+
+def test_a_table_that_is_renamed_and_replaced_by_another_is_refused(parts: Watch) -> None:
+    parts.writer.write("ALTER TABLE part RENAME TO before", "CREATE TABLE part AS SELECT * FROM before")
+    parts.writer.write("CREATE UNIQUE INDEX part_code ON part(code)", "UPDATE part SET size=9")
+    assert "triggers" in refused(parts)
+    parts.store.reconcile()
+    assert parts.touched() == {"part": {"a", "b"}}
+    assert parts.touched("DELETE FROM before") == {}
+
+
+def test_a_unique_index_that_is_added_later_is_refused_until_it_is_reconciled(parts: Watch) -> None:
+    parts.writer.write("CREATE UNIQUE INDEX part_name ON part(name COLLATE NOCASE)")
+    assert "unique indexes" in refused(parts)
+    parts.store.reconcile()
+    assert parts.touched() == {"part": {"a", "b"}}
+    assert parts.touched("REPLACE INTO part(code,name) VALUES('c','NUT')") == {"part": {"a", "c"}}
+
+
+def test_a_partial_unique_index_is_tracked(parts: Watch) -> None:
+    parts.writer.write("CREATE UNIQUE INDEX part_size ON part(size) WHERE name IS NOT NULL")
+    parts.store.reconcile()
+    assert parts.touched() == {"part": {"a", "b"}}
+    assert parts.touched("REPLACE INTO part(code,name,size) VALUES('c','cog',1.5)") == {"part": {"a", "c"}}
+
+
+def test_a_unique_index_on_an_expression_is_refused_until_it_is_dropped(parts: Watch) -> None:
+    parts.writer.write("CREATE UNIQUE INDEX part_lower ON part(lower(name))")
+    assert "unique index on an expression" in refused(parts)
+    with pytest.raises(StoreError, match="unique index on an expression"):
+        parts.store.reconcile()
+    parts.writer.write("DROP INDEX part_lower")
+    assert parts.touched() == {}
+
+
+def test_an_index_that_is_not_unique_is_no_concern(parts: Watch) -> None:
+    assert parts.touched("CREATE INDEX part_name ON part(lower(name))", "UPDATE part SET name='x' WHERE code='a'") == {
+        "part": {"a"}
+    }
+
+
+def test_a_trigger_that_is_dropped_is_missed(parts: Watch) -> None:
+    parts.writer.write("DROP TRIGGER ok_update_part")
+    assert "triggers" in refused(parts)
+
+
+def test_columns_that_the_application_adds_and_renames_are_no_concern(parts: Watch) -> None:
+    assert parts.touched("ALTER TABLE part ADD COLUMN weight INTEGER NOT NULL DEFAULT 0") == {}
+    assert parts.touched("ALTER TABLE part RENAME COLUMN note TO remark") == {}
+    assert parts.touched("UPDATE part SET weight=5, remark='r'") == {}
+    assert parts.touched("UPDATE part SET size=2 WHERE code='b'") == {"part": {"b"}}
+
+
+def test_a_declared_column_that_is_renamed_is_named(parts: Watch) -> None:
+    parts.writer.write("ALTER TABLE part RENAME COLUMN size TO length")
+    assert "its table lacks size" in refused(parts)
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        "CREATE TABLE part(code TEXT NOT NULL, name TEXT, size REAL)",
+        "CREATE TABLE part(id INTEGER PRIMARY KEY, code TEXT, name TEXT, size REAL, UNIQUE(code, name))",
+        "CREATE TABLE part(code TEXT, name TEXT, size REAL); CREATE UNIQUE INDEX some ON part(code) WHERE size > 0",
+    ],
+)
+def test_a_table_that_lets_two_records_have_one_key_is_refused(tmp_path: Path, writer: PlainWriter, table: str) -> None:
+    writer.open(tmp_path / "parts.db", *table.split("; "))
+    store = SQLiteStore(tmp_path / "parts.db")
+    with pytest.raises(StoreError, match=r"two records have one key; create a unique index on \(code\)"):
+        store.bind(PARTS)
+    writer.write("CREATE UNIQUE INDEX one ON part(code)")
+    store.bind(PARTS)
+    store.close()
+
+
+@pytest.mark.parametrize(
+    ("table", "replacing"),
+    [
+        ("part(code TEXT PRIMARY KEY, name TEXT, size REAL, rowid INTEGER UNIQUE)", "(oid,code) VALUES(1,'c')"),
+        ("part(code TEXT PRIMARY KEY, name TEXT, size REAL, oid TEXT, rowid TEXT)", "(_rowid_,code) VALUES(1,'c')"),
+        ("part(id INTEGER PRIMARY KEY, code TEXT UNIQUE, name TEXT, size REAL)", "(id,code) VALUES(1,'c')"),
+        ("part(code STRING PRIMARY KEY, name TEXT, size REAL)", "(rowid,code) VALUES(1,'c')"),
+        ("part(code TEXT PRIMARY KEY COLLATE NOCASE, name TEXT, size REAL)", "(rowid,code) VALUES(1,'c')"),
+        ("part(code TEXT PRIMARY KEY, name TEXT, size REAL, kind TEXT NOT NULL DEFAULT nut UNIQUE)",
+         "(code,kind) VALUES('c',NULL)"),
+        ('part(code TEXT PRIMARY KEY, name TEXT, size REAL, kind TEXT NOT NULL DEFAULT "name" UNIQUE)',
+         "(code,kind) VALUES('c',NULL)"),
+        ("part(code TEXT PRIMARY KEY, name TEXT, size REAL, kind TEXT NOT NULL DEFAULT (lower('NUT')) UNIQUE)",
+         "(code,kind) VALUES('c',NULL)"),
+        ("part(code TEXT PRIMARY KEY, name TEXT, size REAL, on_ INTEGER NOT NULL DEFAULT TRUE UNIQUE)",
+         "(code,on_) VALUES('c',NULL)"),
+        ("Part(Code TEXT PRIMARY KEY, NAME TEXT UNIQUE, Size REAL) WITHOUT ROWID", "(code,name) VALUES('c','nut')"),
+    ],
+)  # fmt: skip
+def test_tables_as_other_programs_declare_them_are_tracked(
+    tmp_path: Path, writer: PlainWriter, table: str, replacing: str
+) -> None:
+    writer.open(tmp_path / "parts.db", f"CREATE TABLE {table}", "INSERT INTO part(code,name,size) VALUES('a','nut',1.5)")
+    watch = Watch(tmp_path / "parts.db", PARTS, writer)
+    assert watch.touched(f"REPLACE INTO part{replacing}") == {"part": {"a", "c"}}
+    assert watch.touched("UPDATE part SET name='x'") == {"part": {"c"}}
+    watch.close()
+
+
+def test_a_key_without_a_type_holds_text_and_number_apart(tmp_path: Path, writer: PlainWriter) -> None:
+    """They share an ordinal, of which only the record that fits is given out."""
+    writer.open(tmp_path / "parts.db", "CREATE TABLE part(code PRIMARY KEY, name TEXT, size REAL)")
+    writer.write("INSERT INTO part VALUES('7','text',NULL),(7,'number',NULL)")
+    store = SQLiteStore(tmp_path / "parts.db")
+    store.bind(PARTS)
+    with store.snapshot() as snapshot:
+        found = snapshot.evaluate("part", everything, {"part": everything})
+        assert [row[1:] for row in snapshot.rows("part", ["code", "name"], found)] == [("7", "text")]
+    store.close()
+
+
+# -- values that do not fit
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "name=CAST(x'ff' AS TEXT)", "name=CAST(x'c328' AS TEXT)", "name=CAST(x'eda080' AS TEXT)", "name=x'00'",
+        "size='long'", "size=x'3132'", "code=CAST(x'ff' AS TEXT)", "code=x'61'", "code=CAST(x'61ff' AS TEXT)",
+    ],
+)  # fmt: skip
+def test_a_record_that_does_not_fit_is_left_out_and_counted_until_it_does(parts: Watch, change: str) -> None:
+    parts.touched(f"UPDATE part SET {change} WHERE code='a'")
+    scopes = {"part": everything}
+    with parts.store.snapshot() as snapshot:
+        assert len(snapshot.unfit("part")) == 1
+        for query in (Query("part", total=True), Query("part", Part.name.contains("b")), Query("part", search="bolt")):
+            assert [row[0] for row in snapshot.query(query, ["code", "name"], scopes)[0]] == ["b"]
+        assert len(snapshot.evaluate("part", Part.name.contains("o"), scopes)) == 1
+    with parts.store.unit() as unit:
+        assert [row[0] for row in unit.query(Query("part"), ["code", "name"], None)[0]] == ["b"]
+    parts.touched("UPDATE part SET code='a', name='nut', size=1 WHERE code<>'b' OR typeof(code)='blob'")
+    with parts.store.snapshot() as snapshot:
+        assert not snapshot.unfit("part")
+
+
+def test_not_a_number_is_null(parts: Watch) -> None:
+    assert parts.touched("UPDATE part SET size=9e999-9e999 WHERE code='a'") == {"part": {"a"}}
+    assert parts.tables["part"][((b"text", b"a"),)][2] == (b"null", None)
+
+
+def test_strict_tables_hold_text_that_cannot_be_read_too(tmp_path: Path, writer: PlainWriter) -> None:
+    store = SQLiteStore(tmp_path / "parts.db")
+    store.bind(PARTS)
+    store.close()
+    writer.open(tmp_path / "parts.db", RECORDS, "UPDATE part SET name=CAST(x'80' AS TEXT) WHERE code='a'")
+    watch = Watch(tmp_path / "parts.db", PARTS, writer)
+    with watch.store.snapshot() as snapshot:
+        assert len(snapshot.unfit("part")) == 1
+    with watch.store.unit() as unit, pytest.raises(StoreError, match=r"part.*not valid UTF-8"):
+        unit.get(PARTS.info("part"), ("a",))
+    watch.close()

@@ -1,0 +1,154 @@
+"""One pull of one device, step by step, with what the oracle says about its answer when it was made, and about the wire."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import apsw
+
+from offlinekit.compress import decompress
+from offlinekit.exchange import Effect, Fetch
+from offlinekit.protocol import messages as m
+from offlinekit.protocol.codec import decode_answer
+from offlinekit.view import unpack_view
+from tests.pull.oracle import Oracle, differences
+from tests.pull.world import DAY, Dev
+
+if TYPE_CHECKING:
+    from tests.pull.walk import Walk
+
+
+class Pulling:
+    """One pull of one device, step by step, with what the oracle says about its answer when it was made."""
+
+    def __init__(self, walk: Walk, dev: Dev) -> None:
+        self.walk, self.dev, self.head = walk, dev, dev.head
+        self.chosen, self.zone = json.loads(json.dumps(dev.chosen)), dev.zone
+        _tuples(self.chosen)
+        self.before = walk.held(dev)
+        self.device_now = dev.clock.now() + self.before.offset
+        self.times = dict(walk.times[dev.identity])
+        self.steps = dev.exchanger.pull(report=True)
+        self.effect: Effect | None = next(self.steps)
+        self.result: Any = None
+        self.body = b""
+        self.must: Any = None
+        self.bound = 0.0
+
+    @property
+    def kind(self) -> str:
+        """How it ended."""
+        return "" if self.result is None else str(self.result.kind)
+
+    def ask(self) -> bytes:
+        """Lets the authority answer; the device has not seen the answer yet."""
+        assert self.effect is not None
+        if isinstance(self.effect, Fetch):
+            return self.head.authority.fetch(self.effect.name, self.effect.offset, self.dev.identity)
+        body = self.head.handle(self.effect.body, self.dev.identity)
+        answer = decode_answer(body)
+        kind = type(answer).__name__
+        self.walk.counts[_snake(kind)] += kind not in ("Delta", "Same")  # those are counted when they are applied
+        if isinstance(answer, m.Delta | m.Same):
+            self._ask_oracle(answer, body)
+        return body
+
+    def _ask_oracle(self, answer: m.Delta | m.Same, body: bytes) -> None:
+        now = self.head.clock.now()
+        self.bound = max([now, *(t for t in self.times.values() if t <= now + DAY)])
+        dump = self.walk.dump()
+        claims = self.head.claims[self.dev.identity]
+        oracle = Oracle(dump, claims, self.bound, self.zone)
+        created = self.before.implicit(self.device_now)
+        self.walk.counts["implicit"] += bool(created)
+        self.walk.counts["unfit"] += any(dump.unfit.values())
+        self.must = oracle.must_hold(self.chosen, created)
+        if isinstance(answer, m.Delta):
+            self.body = body
+            self._check_wire(answer, body, oracle)
+
+    def _check_wire(self, answer: m.Delta, body: bytes, oracle: Oracle) -> None:
+        """Nothing outside the scope is in the answer, and only what the device held is dropped."""
+        content = decompress(body[4:], 1 << 25) if body[3] else body[4:]
+        assert b"HUSH" not in content, "a field that does not replicate travelled"
+        fields = self.dev.store.fields
+        rows: dict[str, list[Any]] = {}
+        for group in answer.groups:
+            for name, part in group.collections.items():
+                rows[name] = [(list(fields[name]), r) for r in part.put]
+                if part.added is not None:
+                    rows[name] += [(part.added.fields, r) for r in part.added.rows]
+                assert set(unpack_view(part.drop)) <= self.before.views[name], f"more is dropped from {name} than was held"
+        if answer.file is not None:
+            data = decompress(self.head.authority.fetch(answer.file.name, 0, self.dev.identity), 1 << 25)
+            assert b"HUSH" not in data
+            for name, found in _tables(data):
+                rows.setdefault(name, []).extend((list(fields[name]), r) for r in found)
+        for name, found in rows.items():
+            allowed = oracle.ordinals_in_scope(name)
+            for names, (ordinal, *values) in found:
+                assert ordinal in allowed, f"{name} {ordinal} is not in scope and travelled: {values}"
+                assert len(values) == len(names)
+
+    def give(self, back: bytes) -> bool:
+        """Gives an answer to the device; False when the pull has ended."""
+        try:
+            self.effect = self.steps.send(back)
+        except StopIteration as stop:
+            self.effect, self.result = None, stop.value
+            self.check()
+            return False
+        return True
+
+    def finish(self) -> str:
+        """Lets it run to its end."""
+        while self.effect is not None and self.give(self.ask()):
+            pass
+        return self.kind
+
+    def until_delta(self) -> bytes | None:
+        """Runs until the authority made its final answer, which is returned and not given; None when there is none."""
+        while self.effect is not None:
+            back = self.ask()
+            if self.must is not None:
+                return back
+            if not self.give(back):
+                break
+        return None
+
+    def check(self, made: Pulling | None = None) -> None:
+        """The oracle's verdict on what the device holds now; `made`: the pull whose answer was given."""
+        made = made or self
+        walk = self.walk
+        walk.counts[self.kind] += self.kind not in ("new_history", "expired", "held_back", "revoked")
+        if self.kind not in ("same", "delta", "bulk"):
+            return
+        held = walk.held(self.dev)
+        for name, token in held.tokens.items():
+            if token != self.before.tokens[name]:
+                walk.times[self.dev.identity][name] = made.bound
+        fields = {c.name: c.replicated for c in self.dev.schema}
+        found = differences(made.must, held, fields)
+        assert not found, f"{walk}: after {self.kind}: " + "\n".join(found)
+        walk.compared += sum(map(len, held.rows.values()))
+        walk.pulls += 1
+
+
+def _snake(name: str) -> str:
+    return "".join("_" + c.lower() if c.isupper() else c for c in name).lstrip("_")
+
+
+def _tuples(chosen: Any) -> None:
+    for choice in chosen.values():
+        for name in ("picks", "unpicks"):
+            choice[name] = {tuple(k) for k in choice.get(name, ())}
+
+
+def _tables(data: bytes) -> Iterator[tuple[str, list[Any]]]:
+    db = apsw.Connection(":memory:")
+    db.deserialize("main", data)
+    for (name,) in list(db.execute("SELECT name FROM sqlite_schema WHERE type='table'")):
+        yield str(name), list(db.execute(f'SELECT * FROM "{name}"'))
+    db.close()

@@ -1,0 +1,66 @@
+"""Answers that travel as files: several files at once, downloads given up, cancelled and overtaken by pushes."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from offlinekit.exchange import Fetch
+from tests.pull.pair import ALL_MINE, sell, shown
+
+
+def test_two_collections_with_files_of_their_own_arrive_in_one_bulk_answer(pair):
+    pair.products(9)
+    pair.head.puller.inline_rows = 3
+    pair.ana.select({"product": {"quick": {"like": {"text": "cal"}}}, "leaflet": {"quick": {"any": {}}}})
+    assert pair.ana.pull().kind == "bulk"
+    assert (len(shown(pair.ana, "product")), len(shown(pair.ana, "leaflet"))) == (9, 9)
+    assert not [n for n in os.listdir(pair.ana.path.parent) if "incoming" in n]
+
+
+def test_a_download_that_is_given_up_leaves_no_file(pair):
+    pair.products(9)
+    pair.head.puller.inline_rows = 3
+    pair.ana.select({"product": {"quick": {"like": {"text": "cal"}}}})
+    steps = pair.ana.exchanger.pull()
+    effect = next(steps)
+    while not isinstance(effect, Fetch):
+        effect = steps.send(pair.ana.serve(effect))
+    steps.close()
+    assert not [n for n in os.listdir(pair.ana.path.parent) if "incoming" in n]
+
+
+def test_an_edit_cancels_a_download(pair):
+    pair.products(9)
+    pair.head.puller.inline_rows = 3
+    pair.ana.select({"product": {"quick": {"like": {"text": "cal"}}}})
+    steps = pair.ana.exchanger.pull()
+    effect = next(steps)
+    while not isinstance(effect, Fetch):
+        effect = steps.send(pair.ana.serve(effect))
+    pair.ana.select({})
+    with pytest.raises(StopIteration) as stop:
+        steps.send(pair.ana.serve(effect))
+    assert stop.value.value.kind == "cancelled"
+    assert shown(pair.ana, "product") == set()
+
+
+def test_a_push_goes_through_while_a_file_is_fetched(pair):
+    pair.products(9)
+    pair.ana.select(ALL_MINE)
+    pair.sync(pair.ana)
+    pair.head.puller.inline_rows = 3
+    pair.ana.select({**ALL_MINE, "product": {"quick": {"like": {"text": "cal"}}}})
+    steps = pair.ana.exchanger.pull()
+    effect = next(steps)
+    while not isinstance(effect, Fetch):
+        effect = steps.send(pair.ana.serve(effect))
+    sell(pair.ana, "d1")
+    assert pair.ana.push().outcomes == {"accepted": 1}
+    with pytest.raises(StopIteration) as stop:
+        steps.send(pair.ana.serve(effect))
+    assert stop.value.value.kind == "bulk"
+    assert shown(pair.ana, "order") == {"d1"}
+    pair.sync(pair.ana)
+    assert shown(pair.ana, "order") == {"d1"}

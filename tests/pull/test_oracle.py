@@ -1,0 +1,55 @@
+"""A random walk through everything that may happen between two devices and an authority; after every pull the oracle agrees.
+
+`OFFLINEKIT_SEEDS` says how many walks are made. What occurred is counted and written to `build/pull_oracle.json`; a kind of
+answer that never occurred fails the run.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections import Counter
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from tests.pull.walk import Walk
+
+SEEDS = int(os.environ.get("OFFLINEKIT_SEEDS", "16"))
+STEPS = 120
+REPORT = Path(__file__).parent.parent.parent / "build" / "pull_oracle.json"
+WANTED = (
+    "same", "delta", "bulk", "need_state", "need_selection", "need_view", "need_schema", "new_history", "expired",
+    "held_back", "revoked", "unvouched", "added fields", "stale", "cancelled", "crash", "crash between groups",
+    "unfit", "preview", "restore", "restore after writes", "implicit",
+)  # fmt: skip
+
+
+def _commit() -> str:
+    found = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False, cwd=REPORT.parent.parent)
+    return found.stdout.strip()
+
+
+@pytest.mark.slow
+def test_the_oracle_agrees_after_every_pull(tmp_path):
+    counts: Counter[str] = Counter()
+    pulls = compared = 0
+    for seed in range(SEEDS):
+        folder = tmp_path / str(seed)
+        folder.mkdir()
+        walk = Walk(seed, folder)
+        walk.run(STEPS)
+        walk.close()
+        counts += walk.counts
+        pulls, compared = pulls + walk.pulls, compared + walk.compared
+    report = {
+        "pulls": pulls, "records compared": compared, "seeds": SEEDS, "steps": STEPS, "kinds": dict(sorted(counts.items())),
+        "commit": _commit(), "date": datetime.now(UTC).isoformat(timespec="seconds"),
+    }  # fmt: skip
+    REPORT.parent.mkdir(exist_ok=True)
+    REPORT.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    print(json.dumps(report))
+    missing = [kind for kind in WANTED if not counts[kind]]
+    assert not missing, f"never occurred: {missing}"
