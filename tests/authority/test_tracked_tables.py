@@ -181,16 +181,51 @@ def test_tables_as_other_programs_declare_them_are_tracked(
     watch.close()
 
 
-def test_a_key_without_a_type_holds_text_and_number_apart(tmp_path: Path, writer: PlainWriter) -> None:
-    """They share an ordinal, of which only the record that fits is given out."""
-    writer.open(tmp_path / "parts.db", "CREATE TABLE part(code PRIMARY KEY, name TEXT, size REAL)")
-    writer.write("INSERT INTO part VALUES('7','text',NULL),(7,'number',NULL)")
-    store = SQLiteStore(tmp_path / "parts.db")
-    store.bind(PARTS)
-    with store.snapshot() as snapshot:
-        found = snapshot.evaluate("part", everything, {"part": everything})
-        assert [row[1:] for row in snapshot.rows("part", ["code", "name"], found)] == [("7", "text")]
+class Bin(Collection):
+    """Has a number for its key."""
+
+    code: Field[int] = field(key=True)
+    name: Field[str | None]
+
+
+@pytest.mark.parametrize(("schema", "fitting", "other"), [(PARTS, "'7'", "7"), (Schema(Bin), "7", "'7'")])
+def test_a_key_without_a_type_holds_text_and_number_apart(
+    tmp_path: Path, writer: PlainWriter, schema: Schema, fitting: str, other: str
+) -> None:
+    """They share an ordinal, of which only the record that fits is given out; writing neither fails."""
+    (info,) = schema
+    writer.open(tmp_path / "a.db", f"CREATE TABLE {info.name}(code PRIMARY KEY, name TEXT, size REAL)")
+    writer.write(f"INSERT INTO {info.name} VALUES({fitting},'fits',NULL),({other},'does not',NULL)")
+    store = SQLiteStore(tmp_path / "a.db")
+    store.bind(schema)
+    for sql in (
+        "UPDATE {} SET size=1", "UPDATE {} SET name=name||'!'", "DELETE FROM {} WHERE code={other}",
+        "INSERT INTO {}(code) VALUES({other})", "INSERT INTO {}(code) VALUES(0.1+0.2),(x'ff')",
+        "DELETE FROM {} WHERE code<>{fitting}",
+        "INSERT INTO {}(code) VALUES(0.1+0.2),({other})", "UPDATE {} SET code={other}||code WHERE code<>{fitting}",
+    ):  # fmt: skip
+        with store.snapshot() as snapshot:
+            found = snapshot.evaluate(info.name, everything, {info.name: everything})
+            rows = [(row[1], str(row[2]).rstrip("!")) for row in snapshot.rows(info.name, ["code", "name"], found)]
+            assert rows == [(int(fitting) if fitting == "7" else "7", "fits")]
+        writer.write(sql.format(info.name, fitting=fitting, other=other))
     store.close()
+
+
+def test_records_without_a_whole_key_are_written_and_left_out(parts: Watch) -> None:
+    assert parts.touched("INSERT INTO part(name) VALUES('none'),('nil')", "UPDATE part SET size=3 WHERE code IS NULL") == {}
+    assert parts.touched("UPDATE part SET code='c' WHERE name='nil'") == {"part": {"c"}}
+    assert parts.touched("UPDATE part SET code=NULL WHERE code IN ('c','a')") == {"part": {"a", "c"}}
+
+
+def test_keys_that_differ_by_case_only_are_two_keys(tmp_path: Path, writer: PlainWriter) -> None:
+    """In a column that ignores case, beside a unique index that does not."""
+    writer.open(tmp_path / "parts.db", "CREATE TABLE part(code TEXT COLLATE NOCASE, name TEXT UNIQUE, size REAL)")
+    writer.write("CREATE UNIQUE INDEX one ON part(code COLLATE BINARY)", "INSERT INTO part VALUES('a','nut',1),('A','bolt',2)")
+    watch = Watch(tmp_path / "parts.db", PARTS, writer)
+    assert watch.touched("UPDATE OR REPLACE part SET name='bolt' WHERE size=1") == {"part": {"a", "A"}}
+    assert watch.touched("REPLACE INTO part(code,name) VALUES('A','bolt')") == {"part": {"a", "A"}}
+    watch.close()
 
 
 # -- values that do not fit

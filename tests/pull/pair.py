@@ -6,10 +6,10 @@ import random
 from pathlib import Path
 from typing import Any
 
-from tests.pull.world import SCHEMA, Dev, Head, VirtualClock, day_of
+from tests.pull.world import SCHEMA, Chosen, Dev, Head, VirtualClock, day_of
 
 CLAIMS = {"rep": "r0", "hide": [], "region": "nowhere", "big": 50}
-ALL_MINE: dict[str, Any] = {"customer": {"quick": {"mine": {}}}}
+ALL_MINE: Chosen = {"customer": {"quick": {"mine": {}}}}
 
 
 class Pair:

@@ -354,6 +354,20 @@ def test_an_answer_that_was_made_before_a_push_does_not_take_its_witness_away(pa
     assert pair.head.db.execute("""SELECT id FROM "order" """).fetchall() == [("d1",)], "an accepted mutation is lost"
 
 
+def test_a_restore_that_only_a_file_of_its_own_has_passed_is_noticed(pair):
+    """The witness goes with the main group; the token of the other group tells."""
+    pair.products(2)
+    pair.ana.select({"product": {"quick": {"like": {"text": "cal"}}}})
+    pair.sync(pair.ana)
+    pair.head.copy()
+    pair.head.sql("UPDATE product SET name='Sal' WHERE sku='p0'")
+    assert pair.ana.pull().drop["product"] == 1
+    pair.head.restore(0)
+    assert pair.ana.pull().kind == "new_history"
+    pair.sync(pair.ana)
+    assert shown(pair.ana, "product") == {"p0", "p1"}
+
+
 # -- refusals to move
 
 

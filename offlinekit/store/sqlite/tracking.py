@@ -158,7 +158,8 @@ class Tracking:
         ]
 
     def _same_key(self, row: str, alias: str = "") -> str:
-        return " AND ".join(f"{alias}{quote(k)}={row}.{quote(k)} COLLATE BINARY" for k in self.info.key)
+        # By + the column loses its affinity, and that of the side applies, without which its index may be of no use.
+        return " AND ".join(f"{alias}{quote(k)}=+{row}.{quote(k)} COLLATE BINARY" for k in self.info.key)
 
     def trigger_sql(self, db: apsw.Connection) -> dict[str, str] | None:
         """The triggers by name; None when a unique index cannot be copied into them."""
