@@ -18,7 +18,7 @@ from offlinekit.exceptions import (
     StateError,
 )
 from offlinekit.ids import new_id
-from offlinekit.nodes import claim, everything, hour, nothing, param, today
+from offlinekit.nodes import Filter, claim, everything, hour, nothing, param, today
 from offlinekit.query import desc
 from offlinekit.replica import Link, MutationState, Rejection, Replica, Transaction
 from offlinekit.schema import Collection, Field, Schema, field
@@ -37,6 +37,7 @@ __all__ = [
     "Configuration",
     "Context",
     "Field",
+    "Filter",
     "FilterError",
     "Include",
     "InvalidValue",

@@ -11,6 +11,7 @@ generator may be thrown away at any step. Everything durable happens in the stor
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Generator
 from contextlib import suppress
 from hashlib import sha256
@@ -47,6 +48,7 @@ from offlinekit.store.sqlite.replica_sync import (
 __all__ = ["Effect", "Exchanger", "Fetch", "Moved", "Previewed", "Pushed", "Send", "Steps"]
 
 ROUNDS_MAX = 8
+_FILE_NAME = re.compile(r"[0-9a-f]{32}")
 FILE_MAX = 64 << 30
 
 
@@ -185,7 +187,7 @@ class Exchanger:
     def _receipts(self, start: Held, answer: m.Same) -> None:
         offset = answer.now - self.store.clock.now()
         meta = {"offset": offset, "pulled": answer.now, "selected": start.selection}
-        take_receipts(self.store, answer.receipts, meta, answer.durable_through)
+        take_receipts(self.store, answer.receipts, meta, answer.durable_through, complete=True)
 
     def _take(self, start: Held, answer: m.Delta) -> PullSteps:
         """Applies a delta, after fetching its file; an answer to another state, delivered late or twice, is ignored."""
@@ -194,7 +196,7 @@ class Exchanger:
         path: str | None = None
         try:
             if answer.file is not None:
-                path = f"{self.store.path}.ok_incoming.{answer.file.name[:32]}"
+                path = _incoming(self.store.path, answer.file.name)
                 if not (yield from self._fetch(answer.file, path, start.selection)):
                     return Moved("cancelled")
             applied = self._apply(start, answer, path)
@@ -222,7 +224,7 @@ class Exchanger:
             still=lambda: selection_bytes(store, store.db) == start.selection,
         )
         if applied is not None:
-            take_receipts(store, answer.receipts, also, answer.durable_through)
+            take_receipts(store, answer.receipts, also, answer.durable_through, complete=True)
         return applied
 
     def _fetch(self, manifest: m.Manifest, path: str, selection: bytes) -> Generator[Effect, bytes, bool]:
@@ -297,6 +299,13 @@ def _table(start: Held) -> m.Table:
     """What the state of a replica stands for."""
     groups = [m.GroupState(collections=list(g), token=t, holds=any(c in start.holding for c in g)) for g, t, _ in start.groups]
     return m.Table(selection=selection_digest(start.selection), groups=groups, implicit=start.implicit)
+
+
+def _incoming(main: str, name: str) -> str:
+    """Where a file goes on its way in; a name that the authority cannot have made never becomes part of a path."""
+    if not _FILE_NAME.fullmatch(name):
+        raise ProtocolError(f"{name!r:.60} is no name of a file")
+    return f"{main}.ok_incoming.{name}"
 
 
 def selection_digest(data: bytes) -> bytes:

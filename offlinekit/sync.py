@@ -21,7 +21,7 @@ from offlinekit.clock import at
 from offlinekit.exceptions import AuthenticationRequired, NotSynced, OfflinekitError, TransportError
 from offlinekit.exchange import Effect, Exchanger, Fetch, Moved
 from offlinekit.store.sqlite.replica_store import ReplicaStore
-from offlinekit.store.sqlite.replica_sync import selection_bytes
+from offlinekit.store.sqlite.replica_sync import cursors, selection_bytes
 from offlinekit.transport.port import Transport
 
 __all__ = ["Driver", "Progress", "Status", "SyncReport", "SyncState"]
@@ -46,7 +46,7 @@ class Status:
     """How a replica stands: what a status bar shows.
 
     `detail` says what to do about an `expired` selection, an answer that is `held_back`, a `revoked` device, an error.
-    `consistent`: every collection stands at the same cursor.
+    `consistent`: every collection stands where the same answer left it.
     """
 
     state: SyncState = "offline"
@@ -141,26 +141,33 @@ class Driver:
         try:
             await self._sync()
         except AuthenticationRequired as error:
-            self._set(state="unauthenticated", progress=None, detail=str(error))
+            await self._failed("unauthenticated", str(error))
             return self.every
         except TransportError as error:
             self._failures += 1
-            self._set(state="offline", progress=None, detail=str(error))
+            await self._failed("offline", str(error))
             return self._backoff(error.retry_after_s)
         except (OfflinekitError, OSError) as error:
             self._failures += 1
             _log.error("sync failed: %s", error)
-            self._set(state="error", progress=None, detail=str(error))
+            await self._failed("error", str(error))
             return self._backoff(None)
         except Exception as error:
             self._failures += 1
             _log.exception("sync failed unexpectedly")
-            self._set(state="error", progress=None, detail=f"{type(error).__name__}: {error}")
+            await self._failed("error", f"{type(error).__name__}: {error}")
             return self._backoff(None)
         self._failures = 0
         await self._counted(state="online", progress=None, last_success=at(self.store.clock.now()))
         await self._release(began)
         return self.every
+
+    async def _failed(self, state: SyncState, detail: str) -> None:
+        """A round failed: the counts are taken all the same, unless it is the store that fails."""
+        try:
+            await self._counted(state=state, progress=None, detail=detail)
+        except (OfflinekitError, OSError):
+            self._set(state=state, progress=None, detail=detail)
 
     def _backoff(self, retry_after_s: float | None) -> float:
         """Doubling from a second up to `every`, with jitter, so that a fleet does not return all at once."""
@@ -323,17 +330,11 @@ def counts_of(store: ReplicaStore) -> dict[str, Any]:
     """The figures of a status that the store knows."""
     db = store.reader()
     counts = dict(db.execute("SELECT state,count(*) FROM ok_mutation GROUP BY 1"))
-    cursors = {row[0] for row in _cursors(store)}
+    level = cursors(store, db)
     return {
         "pending": counts.get("pending", 0), "parked": counts.get("parked", 0), "rejected": counts.get("rejected", 0),
-        "consistent": len(cursors) == 1 and b"" not in cursors, "forked": store.meta("forked", db) is not None,
+        "consistent": b"" not in level and store.meta("level", db) == level, "forked": store.meta("forked", db) is not None,
     }  # fmt: skip
-
-
-def _cursors(store: ReplicaStore) -> list[tuple[bytes]]:
-    from offlinekit.store.sqlite.applying import group_state, groups_of
-
-    return [(group_state(store, store.reader(), g)[2],) for g in groups_of(store)]
 
 
 def _last_mutation(store: ReplicaStore) -> int:

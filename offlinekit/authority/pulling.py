@@ -140,7 +140,7 @@ class Puller:
 
     def answer(self, request: m.Pull, asker: Asker, fields: Mapping[str, Sequence[str]]) -> m.Answer:
         """The answer to a pull or preview."""
-        table = self._table(request, asker)
+        table = self._table(request, asker, fields)
         if table is None:
             return m.NeedState()
         selection = self._selection(table, request, asker)
@@ -167,7 +167,7 @@ class Puller:
             asked = _Asked(request, asker, table, selection, snapshot, bounds, tokens, fields, plan, implicit)
             return self._preview(asked) if isinstance(request, m.Preview) else self._pull(asked, confirmed)
 
-    def _table(self, request: m.Pull, asker: Asker) -> m.Table | None:
+    def _table(self, request: m.Pull, asker: Asker, fields: Mapping[str, Sequence[str]]) -> m.Table | None:
         key = (asker.key, request.state)
         if request.table is None:
             return self.tables.get(key)
@@ -176,6 +176,8 @@ class Puller:
         named = sorted(c for g in request.table.groups for c in g.collections)
         if named != sorted(c.name for c in self.schema.replicated if c.name in named) or len(request.table.groups) > 64:
             raise ProtocolError("the groups do not name replicated collections once each")
+        if unknown := [c for c in named if c not in fields]:
+            raise ProtocolError(f"the projection has no fields of {', '.join(unknown)}")
         self.tables.put(key, request.table)
         return request.table
 
@@ -328,15 +330,15 @@ class Puller:
         self._remember(asked, groups, differences)
         self._count("bulk" if manifest else "delta")
         claims = {name: asked.asker.claims[name] for name in self._claims if name in asked.asker.claims}
-        unfit = sum(len(asked.snapshot.unfit(c)) for c in differences)
+        unfit = sum(len(d.drop & asked.snapshot.unfit(c)) for c, d in differences.items())  # of others, nothing is told
         return m.Delta(state=asked.request.state, groups=groups, file=manifest, claims=claims, unfit=unfit,
                        now=self.store.now(), durable_through=durable, receipts=receipts)  # fmt: skip
 
     def _guard(self, asked: _Asked, differences: Mapping[str, _Difference]) -> m.HeldBack | None:
         for n, group in enumerate(asked.table.groups):
             token = asked.tokens[n]
-            if token is None or token.selection != asked.table.selection:
-                continue
+            if token is not None and token.selection != asked.table.selection:
+                continue  # without a token, as after a restore, nobody knows what was selected: rather too careful
             for collection in group.collections:
                 d = differences.get(collection)
                 if d is not None and d.held >= self.guard_held and 2 * len(d.drop) > d.held:
@@ -391,6 +393,8 @@ class Puller:
         if isinstance(found, m.NeedView):
             return found
         parts = {c: self._preview_part(asked, c, d) for c, d in found[1].items()}
+        for c in (c for group in found[0].values() for c in group):
+            parts[c] = m.PreviewPart(hold=len(self.members(asked, c)))
         return m.Previewed(collections=parts)
 
     def _preview_part(self, asked: _Asked, collection: str, d: _Difference) -> m.PreviewPart:

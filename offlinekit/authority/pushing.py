@@ -30,6 +30,7 @@ __all__ = ["FAILURES_MAX", "PUSH_MAX", "Pusher"]
 
 PUSH_MAX = 1000
 FAILURES_MAX = 5
+NOT_YOURS = "the record of '{}' would not be yours"
 _log = logging.getLogger("offlinekit.authority")
 
 
@@ -105,9 +106,7 @@ class Pusher:
         known = unit.device(request.device)
         if known is not None and known.revoked:
             return m.Revoked()
-        if known is None or (known.turn == b"" and known.request == b""):
-            if request.turn != b"":
-                return m.Fork()
+        if known is None:
             known = Device(asker.identity, b"", b"", b"")
         if known.identity != asker.identity:
             return m.Fork()
@@ -255,7 +254,7 @@ class Pusher:
         flush()
         for work in works:
             if not work.dropped and work.edit.record is not None and not unit.in_scope(work.edit.info, work.key, push.scopes):
-                raise Reject("not_allowed", f"afterwards the record of '{work.edit.info.name}' would not be yours")
+                raise Reject("not_allowed", NOT_YOURS.format(work.edit.info.name))
         return self._outcome(wire, works, push, unit)
 
     def _known_digests(self, wire: m.WireMutation, unit: Unit) -> dict[str, set[bytes]]:
@@ -284,7 +283,9 @@ class Pusher:
                 return _Work(Edit(info, None, info.record(values, open_=True), frozenset(c.after)), key, values)
             if wins and visible:
                 return _Work(none, key, None, dropped=True)
-            raise Reject("exists" if visible else "not_allowed", f"a record of '{info.name}' with this key exists already")
+            if visible:
+                raise Reject("exists", f"a record of '{info.name}' with this key exists already")
+            raise Reject("not_allowed", NOT_YOURS.format(info.name))  # in the same words as for a key that is free
         if current is None or not visible:
             if wins:
                 return _Work(none, key, None, dropped=True)

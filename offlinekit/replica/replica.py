@@ -254,6 +254,10 @@ class Replica:
             outbox.replay(seq)
 
         def after(new: Mutation | None) -> None:
+            if new is None:
+                raise StateError(
+                    "the correction changes nothing, so the refusal stays; discard() it if it is not wanted any more"
+                )
             overlay.rebuild_all(self.store.db, self.schema, outbox.replace(id_, new))
 
         return Transaction(self, intent, before=before, after=after)

@@ -6,6 +6,7 @@ that went through, and a list of mutations as plain dictionaries. What a device 
 
 from __future__ import annotations
 
+import copy
 import random
 import shutil
 from collections.abc import Callable, Iterator
@@ -16,7 +17,7 @@ from typing import Any
 from attrs import Factory, mutable
 
 from offlinekit.authority import Authority
-from offlinekit.exceptions import ConstraintViolated, Reject
+from offlinekit.exceptions import ConstraintViolated, Reject, StateError
 from offlinekit.exchange import Exchanger, Fetch, Steps
 from offlinekit.nodes import everything
 from offlinekit.protocol import messages as m
@@ -342,25 +343,35 @@ class Device:
         self.resolved.add(id_)
 
     def correct(self, mutation: MutationHandle, change: Callable[[Transaction], object]) -> None:
-        """Edits and sends again: what waited for the old one follows the new one."""
+        """Edits and sends again: what waited for the old one follows the new one. What changes nothing stays as it was."""
         old = mutation.id.bytes
         intent = next(s.intent for s in self.sent if s.id == old)
-        with mutation.edit() as tx:
-            change(tx)
-            inside = rows_of(self.replica.store.db)
+        state, refused = mutation.state, False
+        try:
+            with mutation.edit() as tx:
+                change(tx)
+                inside = rows_of(self.replica.store.db)
+        except StateError as error:
+            if "changes nothing" not in str(error):
+                raise
+            refused = True
+        kept, resolved = copy.deepcopy(self.sent), set(self.resolved)
         moved = self.dependents(old)
         self.forget(old)
         for waiting in moved:
             waiting.state = "parked"
         self.tidy()
         changes = difference(self.shown(), inside)
-        new = {tx.mutation.id.bytes} if changes else set()
-        if changes:
-            self.note(tx.mutation.id.bytes, intent, changes)
+        assert refused == (not changes), "only what changes nothing is refused"
+        if refused:
+            self.sent, self.resolved = kept, resolved
+            assert mutation.state == state
+            return
+        self.note(tx.mutation.id.bytes, intent, changes)
         self.sent = [s for s in self.sent if s not in moved] + moved
         for waiting in moved:
             waiting.state, waiting.shown = "pending", dict(waiting.changes)
-            waiting.after = (waiting.after - {old}) | (new if old in waiting.after else set())
+            waiting.after = (waiting.after - {old}) | ({tx.mutation.id.bytes} if old in waiting.after else set())
         self.tidy()
 
     # -- exchanges

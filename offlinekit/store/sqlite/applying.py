@@ -233,7 +233,10 @@ def _next_generation(store: ReplicaStore, name: str, before: bytes, delta: Group
     build_generation(store.path, info, generation + 1, old, bulk, keep, part.put, delta.token, delta.cursor, part.drop)
     with store.lock:
         with store.write(0) as main:
-            main.execute("UPDATE ok_file SET generation=? WHERE collection=?", (generation + 1, name))
+            flip = "UPDATE ok_file SET generation=? WHERE collection=? AND generation=?"
+            main.execute(flip, (generation + 1, name, generation))
+            if not main.changes():
+                return False  # another process has loaded it meanwhile
         store.generations[name] = generation + 1
         attach(store.db, store.path, store.generations, store._attached)
     applied.put[name], applied.drop[name] = len(put), len(part.drop & view)

@@ -50,7 +50,7 @@ def connect(path: str | os.PathLike[str], *, readonly: bool = False, immutable: 
             uri = "file:" + name.replace("%", "%25").replace("?", "%3f").replace("#", "%23") + "?immutable=1"
             db = apsw.Connection(uri, flags=flags | apsw.SQLITE_OPEN_URI)
         else:
-            db = apsw.Connection(name, flags=flags)
+            db = apsw.Connection(name, flags=flags | apsw.SQLITE_OPEN_URI)  # so that ATTACH takes URIs
         try:
             _configure(db, readonly=readonly or immutable, foreign=immutable)
         except BaseException:

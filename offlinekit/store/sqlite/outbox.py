@@ -311,15 +311,12 @@ class Outbox:
                 columns, marks = ",".join(map(quote, c.after)), ",".join("?" * len(c.after))
                 self.db.execute(f"INSERT INTO {quote(info.name)}({columns}) VALUES({marks})", tuple(c.after.values()))
 
-    def replace(self, old: bytes, new: Mutation | None) -> list[tuple[str, bytes]]:
+    def replace(self, old: bytes, new: Mutation) -> list[tuple[str, bytes]]:
         """After a correction: the old mutation leaves, whatever waited for it waits for the new one and is pending again."""
         dependents = self.dependents(old)
         seq = self.check_resolvable(old)
         self._remove(seq)
-        if new is None:
-            self.db.execute("DELETE FROM ok_after WHERE needs=?", (old,))
-        else:
-            self.db.execute("UPDATE ok_after SET needs=? WHERE needs=?", (new.id.bytes, old))
+        self.db.execute("UPDATE ok_after SET needs=? WHERE needs=?", (new.id.bytes, old))
         moved = []
         for dependent in dependents:
             last = self.db.execute("SELECT max(seq)+1 FROM ok_mutation").get

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from pathlib import Path
 
 import apsw
 
@@ -40,14 +41,21 @@ def file_of(main: str, collection: str, generation: int) -> str:
 
 
 def attach(db: apsw.Connection, main: str, generations: Mapping[str, int], attached: dict[str, int]) -> None:
-    """Brings the attached files of a connection to the current generations; outside any transaction."""
+    """Brings the attached files of a connection to the current generations; outside any transaction.
+
+    They are attached read-only: else a transaction of the main file would lock them too, and wait for what loads them.
+    """
     for collection, generation in generations.items():
         if attached.get(collection) != generation:
             if collection in attached:
                 db.execute(f"DETACH {quote('ok_file_' + collection)}")
                 del attached[collection]
-            db.execute(f"ATTACH ? AS {quote('ok_file_' + collection)}", (file_of(main, collection, generation),))
+            db.execute(f"ATTACH ? AS {quote('ok_file_' + collection)}", (_readonly(file_of(main, collection, generation)),))
             attached[collection] = generation
+
+
+def _readonly(path: str) -> str:
+    return Path(os.path.abspath(path)).as_uri() + "?mode=ro"
 
 
 def sweep(main: str, generations: Mapping[str, int]) -> None:

@@ -88,13 +88,24 @@ def field_lists(store: ReplicaStore, hashes: Sequence[bytes]) -> dict[bytes, dic
     return {h: known[h] for h in hashes if h in known}
 
 
-def take_receipts(store: ReplicaStore, ids: Iterable[bytes], meta: dict[str, Any], durable: int) -> None:
-    """Overlays of mutations that the device's records already hold go away; small values are stored."""
+def take_receipts(store: ReplicaStore, ids: Iterable[bytes], meta: dict[str, Any], durable: int, *,
+                  complete: bool = False) -> None:  # fmt: skip
+    """Overlays of mutations that the device's records already hold go away; small values are stored.
+
+    `complete`: every group stands where one answer left it, also those that it found unchanged.
+    """
     with store.write() as db:
         overlay.rebuild_all(db, store.schema, store.outbox.settle(ids))
         store.outbox.forget_durable(durable)
         for name, value in meta.items():
             store.set_meta(name, value)
+        if complete:
+            store.set_meta("level", cursors(store, db))
+
+
+def cursors(store: ReplicaStore, db: apsw.Connection) -> list[bytes]:
+    """The cursor of each group."""
+    return [group_state(store, db, g)[2] for g in groups_of(store)]
 
 
 def next_push(store: ReplicaStore) -> PushBatch | None:
