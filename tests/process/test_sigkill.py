@@ -173,7 +173,7 @@ def test_what_was_committed_is_on_the_authority_exactly_once(tmp_path: Path) -> 
     try:
         for _ in range(50):
             world.device(0, lines=rng.randrange(2, 40), delay=rng.random() * 0.01)
-        for _ in range(20):
+        for _ in range(50):
             world.device(6, lines=rng.randrange(2, 20), kill_server=True, delay=rng.random() * 0.01)
         _, pending, refused, shown = world.device(-1, lines=None)[-1].split()
     finally:

@@ -21,7 +21,7 @@ from offlinekit.nodes import Value
 from offlinekit.schema import CollectionInfo
 from offlinekit.store.sqlite.connection import connect, mapped
 from offlinekit.store.sqlite.replica_ddl import STATE, collection_sql, finish_sql, search_table
-from offlinekit.view import View, digest, pack_view, signed
+from offlinekit.view import View, digest, pack_view, signed, view_of
 
 __all__ = [
     "attach",
@@ -97,8 +97,7 @@ def build_generation(
             db.config(apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0)
             db.pragma("journal_mode", "off")
             db.pragma("synchronous", "off")
-            db.pragma("temp_store", "memory")
-            db.pragma("cache_size", -64_000)
+            db.pragma("cache_size", -32_000)  # sorting goes to temporary files: in memory it would grow with the records
             for name, source in (("ok_old", old), ("ok_bulk", bulk)):
                 if source is not None:
                     db.execute(f"ATTACH ? AS {name}", (source,))
@@ -113,7 +112,7 @@ def build_generation(
             if info.search:
                 search = search_table(info.name)
                 db.execute(f"INSERT INTO main.{search}({search}) VALUES('rebuild')")
-            view = View([row[0] for row in db.execute(f"SELECT _ordinal FROM main.{quote(info.name)}")])
+            view = view_of(row[0] for row in db.execute(f"SELECT _ordinal FROM main.{quote(info.name)}"))
             db.execute("INSERT INTO ok_state VALUES(?,?,?)", (info.name, pack_view(view), digest(view)))
             db.execute("UPDATE ok_group SET token=?, cursor=?", (token, cursor))
             db.execute("COMMIT")
