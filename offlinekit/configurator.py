@@ -8,7 +8,7 @@ take.save()
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -73,9 +73,11 @@ class Configuration:
 
     def __init__(self, schema: Schema, offer: Offer, identity: str, zone: str, now: Callable[[], float],
                  saved: Callable[[], Selection], preview: Callable[[Selection], Preview],
+                 fetch_preview: Callable[[Selection], Awaitable[Preview]],
                  save: Callable[[Selection], None]) -> None:  # fmt: skip
         self._schema, self._offer, self._identity, self._zone, self._now = schema, offer, identity, zone, now
-        self._saved, self._preview, self._save = saved, preview, save
+        self._saved, self._save = saved, save
+        self._preview, self._fetch_preview = preview, fetch_preview
         self._choices: dict[str, Choice] = {}
         self._until: float | str | None = "day"
 
@@ -164,8 +166,15 @@ class Configuration:
         return Selection("", self._identity, now, until, self._zone, choices)
 
     def preview(self) -> Preview:
-        """What saving would move, asked of the authority; offline, an answer from held records that says so."""
+        """What saving would move, asked of the authority; offline, an answer from held records that says so.
+
+        Refuses to block a running event loop: there, `await configuration.fetch_preview()`.
+        """
         return self._preview(evolve(self.selection, id="preview"))
+
+    async def fetch_preview(self) -> Preview:
+        """As `preview`, on an event loop."""
+        return await self._fetch_preview(evolve(self.selection, id="preview"))
 
     def save(self) -> Selection:
         """Makes the selection active, offline too; it takes effect at the next pull."""

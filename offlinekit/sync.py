@@ -18,7 +18,7 @@ from typing import Any, Literal, TypeAlias, TypeVar
 from attrs import Factory, evolve, frozen, mutable
 
 from offlinekit.clock import at
-from offlinekit.exceptions import AuthenticationRequired, NotSynced, OfflinekitError, TransportError
+from offlinekit.exceptions import AuthenticationRequired, NotSynced, Offline, OfflinekitError, TransportError
 from offlinekit.exchange import Effect, Exchanger, Fetch, Moved
 from offlinekit.store.sqlite.replica_store import ReplicaStore
 from offlinekit.store.sqlite.replica_sync import cursors, selection_bytes
@@ -101,6 +101,7 @@ class Driver:
         self._round = 0
         self._failures = 0
         self._waiters: list[_Waiter] = []
+        self._asked: set[asyncio.Task[Any]] = set()
         self.loop: asyncio.AbstractEventLoop | None = None
 
     # -- running
@@ -116,6 +117,10 @@ class Driver:
                     with contextlib.suppress(TimeoutError):
                         await asyncio.wait_for(self._wake.wait(), delay)
         finally:
+            self._stopping = True
+            for task in self._asked:  # nobody would ever answer who waits for it in another thread
+                task.cancel()
+            await asyncio.gather(*self._asked, return_exceptions=True)
             await self.transport.close()
             self._set(state="stopped", progress=None)
             for waiter in self._waiters:
@@ -261,7 +266,19 @@ class Driver:
 
     async def ask(self, steps: Generator[Effect, bytes, T]) -> T:
         """Runs an exchange of the application's, such as a remote read, beside the sync."""
-        return await self._drive(steps)
+        if self._stopping:
+            steps.close()
+            raise Offline("the sync was stopped")
+        task = asyncio.ensure_future(self._drive(steps))
+        self._asked.add(task)
+        try:
+            return await task
+        except asyncio.CancelledError:
+            if self._stopping:
+                raise Offline("the sync was stopped") from None
+            raise
+        finally:
+            self._asked.discard(task)
 
     # -- status
 

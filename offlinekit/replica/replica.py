@@ -18,7 +18,7 @@ from offlinekit.changes import Change, Mutation
 from offlinekit.clock import Clock, at
 from offlinekit.configurator import Configuration, Preview, PreviewOf
 from offlinekit.exceptions import SelectionExpired, StateError, TransportError
-from offlinekit.exchange import Exchanger
+from offlinekit.exchange import Exchanger, Previewed
 from offlinekit.expr import Allowed, Bounds, Compiler, resolve
 from offlinekit.expr.sql import quote
 from offlinekit.ids import RandomBytes, uuid7
@@ -52,7 +52,7 @@ class Replica:
         self.remote = Remote(self)
         self.watchers = Watchers()
         self._driver: Driver | None = None
-        self._link: Link | None = None
+        self._link: Link | AsyncLink | None = None
         self._transaction: Transaction | None = None
         self._writer: Owner | None = None
         self._changed: set[str] = set()
@@ -74,7 +74,7 @@ class Replica:
 
     def close(self) -> None:
         """Stops the sync and closes the file."""
-        if self._link is not None:
+        if isinstance(self._link, Link):
             self._link.stop()
         self.store.close()
 
@@ -284,7 +284,7 @@ class Replica:
     def configure(self) -> Configuration:
         """Starts a new selection; `.renew()` starts from the saved one."""
         return Configuration(self.schema, self.offer, self.identity, self.zone, self.now, lambda: self.selection,
-                             self._preview, self._save)  # fmt: skip
+                             self._preview, self._fetch_preview, self._save)  # fmt: skip
 
     def _save(self, selection: Selection) -> None:
         with self._writing():
@@ -293,13 +293,25 @@ class Replica:
             self._driver.wake()
 
     def _preview(self, candidate: Selection) -> Preview:
-        if self._link is not None:
-            try:
-                found = self._link.ask(Exchanger(self.store).preview(candidate))
-                return Preview({n: PreviewOf(p.fetch, p.drop, p.hold, p.bytes) for n, p in found.parts.items()})
-            except TransportError:
-                if self.store.meta("claims", self._db()) is None:
-                    raise  # never synced, so nothing is known that could answer
+        self.refuse_loop("await replica.configure(...).fetch_preview()")
+        if self._link is None:
+            return self._preview_held(candidate)
+        try:
+            return _counted(self._link.ask(Exchanger(self.store).preview(candidate)))
+        except TransportError as error:
+            return self._unreached(candidate, error)
+
+    async def _fetch_preview(self, candidate: Selection) -> Preview:
+        if self._link is None:
+            return self._preview_held(candidate)
+        try:
+            return _counted(await self._link.ask_async(Exchanger(self.store).preview(candidate)))
+        except TransportError as error:
+            return self._unreached(candidate, error)
+
+    def _unreached(self, candidate: Selection, error: TransportError) -> Preview:
+        if self.store.meta("claims", self._db()) is None:
+            raise error  # never synced, so nothing is known that could answer
         return self._preview_held(candidate)
 
     def _preview_held(self, candidate: Selection) -> Preview:
@@ -334,16 +346,18 @@ class Replica:
 
     def start_sync(self, transport: Transport, *, every: float = 30.0) -> Link:
         """Syncs in a thread of its own: at once, after every commit or save, and every so many seconds."""
-        self._link = Link(self, self._make_driver(transport, every))
-        return self._link
+        self._link = link = Link(self, self._make_driver(transport, every))
+        return link
 
     @asynccontextmanager
     async def keep_synced(self, transport: Transport, *, every: float = 30.0) -> AsyncIterator[AsyncLink]:
         """The same on the caller's event loop: `async with replica.keep_synced(transport) as link`."""
         driver = self._make_driver(transport, every)
+        driver.loop = asyncio.get_running_loop()
+        self._link = link = AsyncLink(self, driver)
         task = asyncio.create_task(driver.run())
         try:
-            yield AsyncLink(self, driver)
+            yield link
         finally:
             driver.stop()
             await task
@@ -360,8 +374,8 @@ class Replica:
         return self._driver
 
     @property
-    def link(self) -> Link | None:
-        """The running sync thread, if there is one."""
+    def link(self) -> Link | AsyncLink | None:
+        """The running sync, if there is one."""
         return self._link
 
     def refuse_loop(self, instead: str) -> None:
@@ -388,3 +402,7 @@ class Replica:
     def watch(self, select: Select[C]) -> AsyncGenerator[Page[C], None]:
         """The records of a query now, and again whenever they change: `async for page in replica.watch(…)`."""
         return live(self.watchers, select)
+
+
+def _counted(found: Previewed) -> Preview:
+    return Preview({n: PreviewOf(p.fetch, p.drop, p.hold, p.bytes) for n, p in found.parts.items()})
