@@ -152,7 +152,11 @@ class Configuration:
         return self
 
     def renew(self) -> Configuration:
-        """Starts from the saved choices, valid anew; only the difference moves."""
+        """Starts from the saved choices, valid anew; only the difference moves.
+
+        What the offer no longer holds among them raises NotOffered when it is saved or previewed: nobody but the user can
+        say what shall take its place. `clear` forgets the choices of its collection.
+        """
         self._choices = {c.collection: c for c in self._saved().choices}
         return self
 
@@ -170,17 +174,22 @@ class Configuration:
 
         Refuses to block a running event loop: there, `await configuration.fetch_preview()`.
         """
-        return self._preview(evolve(self.selection, id="preview"))
+        return self._preview(self._checked("preview"))
 
     async def fetch_preview(self) -> Preview:
         """As `preview`, on an event loop."""
-        return await self._fetch_preview(evolve(self.selection, id="preview"))
+        return await self._fetch_preview(self._checked("preview"))
 
     def save(self) -> Selection:
         """Makes the selection active, offline too; it takes effect at the next pull."""
-        selection = evolve(self.selection, id=secrets.token_hex(8))
+        selection = self._checked(secrets.token_hex(8))
         self._save(selection)
         return selection
+
+    def _checked(self, id_: str) -> Selection:
+        selection = self.selection
+        selection.check(self._schema, self._offer)
+        return evolve(selection, id=id_)
 
 
 def _plain(value: Any) -> Any:

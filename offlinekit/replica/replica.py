@@ -17,7 +17,7 @@ import tzlocal
 from offlinekit.changes import Change, Mutation
 from offlinekit.clock import Clock, at
 from offlinekit.configurator import Configuration, Preview, PreviewOf
-from offlinekit.exceptions import SelectionExpired, StateError, TransportError
+from offlinekit.exceptions import FilterError, SelectionExpired, StateError, TransportError
 from offlinekit.exchange import Exchanger, Previewed
 from offlinekit.expr import Allowed, Bounds, Compiler, resolve
 from offlinekit.expr.sql import quote
@@ -277,9 +277,18 @@ class Replica:
 
     @property
     def selection(self) -> Selection:
-        """The saved selection."""
+        """The saved selection, also where this program's offer no longer holds all of it; see `selection_problem`."""
         data = self.store.meta("selection", self._db())
-        return Selection() if data is None else Selection.decode(data, self.schema, self.offer)
+        return Selection() if data is None else Selection.decode(data, self.schema, None)
+
+    @property
+    def selection_problem(self) -> str:
+        """What this program's offer no longer holds of the saved selection, so that the user must choose anew; else empty."""
+        try:
+            self.selection.check(self.schema, self.offer)
+        except FilterError as error:
+            return str(error)
+        return ""
 
     def configure(self) -> Configuration:
         """Starts a new selection; `.renew()` starts from the saved one."""
@@ -341,7 +350,7 @@ class Replica:
     def _make_driver(self, transport: Transport, every: float) -> Driver:
         if self._driver is not None:
             raise StateError("a sync runs already; stop it first")
-        self._driver = Driver(self.store, transport, every=every, tell=self.tell)
+        self._driver = Driver(self.store, transport, every=every, tell=self.tell, problem=lambda: self.selection_problem)
         return self._driver
 
     def start_sync(self, transport: Transport, *, every: float = 30.0) -> Link:
