@@ -7,7 +7,8 @@ whether the record at its end exists for whoever asks: its scope, and that the d
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Iterable, Sequence
 
 from offlinekit.expr.fold import fold
 from offlinekit.nodes import And, Compare, Const, Filter, IsIn, IsNull, Not, Or, Some, Text, Value, Within
@@ -40,6 +41,16 @@ class Compiler:
         """A placeholder for the value."""
         self.bindings.append(value)
         return "?"
+
+    def rows(self, collection: str, fields: Sequence[str], rows: Iterable[Sequence[Value]]) -> str:
+        """A subselect of rows of values of these fields, which are not real: JSON may round a number in reading it.
+
+        It is one binding however many they are; SQLite has 32,766 in a statement, and a claim may list more values.
+        """
+        info = self.schema.info(collection)
+        columns = (f"unhex(value->>{n})" if info.field(f).kind.sqlite == "BLOB" else f"value->>{n}" for n, f in enumerate(fields))
+        plain = [[v.hex() if isinstance(v, bytes) else v for v in row] for row in rows]
+        return f"SELECT {','.join(columns)} FROM json_each({self.bind(json.dumps(plain))})"
 
     def condition(self, node: Filter, alias: str) -> str:
         """The filter as an SQL expression over the table named `alias`."""
@@ -78,7 +89,10 @@ class Compiler:
         if isinstance(node, Compare) and isinstance(node.operand, str | int | float | bytes):
             return f"({self.column(node.collection, node.field, alias)} {node.op} {self.bind(node.operand)})"
         if isinstance(node, IsIn) and isinstance(node.operands, tuple):
-            values = ",".join(self.bind(o) for o in node.operands)  # type: ignore[arg-type]
+            if self.schema.info(node.collection).field(node.field).kind.sqlite == "REAL":
+                values = ",".join(self.bind(o) for o in node.operands)  # type: ignore[arg-type]
+            else:
+                values = self.rows(node.collection, [node.field], ([o] for o in node.operands))  # type: ignore[list-item]
             return f"({self.column(node.collection, node.field, alias)} IN ({values}))"
         if isinstance(node, Text) and isinstance(node.operand, str):
             return f"ok_{node.op}({alias}.{quote(node.field)},{self.bind(fold(node.operand))})"
