@@ -8,14 +8,15 @@ whether the record at its end exists for whoever asks: its scope, and that the d
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from offlinekit.expr.fold import fold
 from offlinekit.nodes import And, Compare, Const, Filter, IsIn, IsNull, Not, Or, Some, Text, Value, Within
 from offlinekit.schema import Schema
 
-__all__ = ["Compiler", "quote"]
+__all__ = ["Collations", "Compiler", "equal", "quote"]
 
+Collations = Mapping[tuple[str, str], str]  # by (collection, field): what the field's index folds by, NOCASE or RTRIM
 Guard = Callable[["Compiler", str, str], str]
 
 
@@ -24,11 +25,17 @@ def quote(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
+def equal(column: str, other: str, *, text: bool, index: str | None = None) -> str:
+    """Exact equality. An index of another collation finds the few that it takes for equal, so that no table is scanned."""
+    exact = f"{column}={other}" + (" COLLATE BINARY" if text else "")
+    return exact if index is None else f"{column}={other} COLLATE {index} AND {exact}"
+
+
 class Compiler:
     """Compiles filters of one statement; `bindings` collects their values in order."""
 
-    def __init__(self, schema: Schema, guard: Guard | None = None) -> None:
-        self.schema, self.guard = schema, guard
+    def __init__(self, schema: Schema, guard: Guard | None = None, collations: Collations | None = None) -> None:
+        self.schema, self.guard, self.collations = schema, guard, collations or {}
         self.bindings: list[Value] = []
         self._aliases = 0
 
@@ -73,10 +80,14 @@ class Compiler:
 
     def _exists(self, collection: str, field: str, outer: str, part: Filter) -> str:
         inner = self.alias()
-        text = self.schema.info(collection).fields[field].kind.sqlite == "TEXT"
-        join = f"{inner}.{quote(field)}={outer}{' COLLATE BINARY' if text else ''}"
+        join = self.joined(collection, field, inner, outer)
         guard = f" AND {self.guard(self, collection, inner)}" if self.guard else ""
         return f"EXISTS(SELECT 1 FROM {quote(collection)} {inner} WHERE {join}{guard} AND {self.condition(part, inner)})"
+
+    def joined(self, collection: str, field: str, alias: str, other: str) -> str:
+        """The condition that a field of the table named `alias` is another column."""
+        text = self.schema.info(collection).field(field).kind.sqlite == "TEXT"
+        return equal(f"{alias}.{quote(field)}", other, text=text, index=self.collations.get((collection, field)))
 
     def column(self, collection: str, field: str, alias: str) -> str:
         """A column as filters compare it."""
