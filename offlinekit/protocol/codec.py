@@ -12,6 +12,7 @@ import msgspec
 from offlinekit.compress import compress, decompress
 from offlinekit.exceptions import NotTheAuthority, ProtocolError, TooLarge
 from offlinekit.protocol import messages as m
+from offlinekit.transport.port import WIRE_MAX
 
 __all__ = [
     "CONTENT_MAX",
@@ -25,7 +26,6 @@ __all__ = [
 ]
 
 INLINE_MAX = 1 << 20  # bytes of records in an answer; more travels as a file
-WIRE_MAX = 8 << 20
 CONTENT_MAX = 32 << 20
 CONTENT_TYPE = "application/vnd.offlinekit"
 _COMPRESS_FROM = 1024
