@@ -1,7 +1,7 @@
 """Answering a pull: the difference of two bitmaps.
 
     M        = scope ∩ ((own filter \\ unpicked) ∪ picks ∪ include steps ∪ implicit picks)      at the snapshot's cursor
-    put      = (M \\ V) ∪ (M ∩ V ∩ touched after the device's cursor)
+    put      = (M \\ V) ∪ (M ∩ V ∩ changed after the device's cursor)
     drop     = V \\ M
     new view = M, new cursor, new token
 
@@ -269,7 +269,7 @@ class Puller:
         put, both = new - held, new & held
         if token is None:
             return _Difference(len(held), new, View(new), held - new)
-        put |= both & asked.snapshot.touched(collection, token.cursor)
+        put |= both & asked.snapshot.changed(collection, token.cursor)  # not touched: that would tell of hidden fields
         if token.projection != asked.request.projection:
             before = (self.store.projection(token.projection) or {}).get(collection)
             if before is None:

@@ -309,7 +309,7 @@ class Pusher:
         shown = push.fields.get(wire.projection, {})
         for work in works:
             info = work.edit.info
-            fields = shown.get(info.name, info.replicated)
+            fields = [n for n in shown.get(info.name, info.replicated) if n in info.replicated]
             now = unit.get(info, work.key)
             in_scope = now is not None and unit.in_scope(info, work.key, push.scopes)
             if now is not None:

@@ -133,6 +133,7 @@ class Authority:
         asker = Asker.of(identity, claims, self._named_claims)
         self._note(request, identity)
         if isinstance(request, m.Pull):
+            self._check_fields(fields[request.projection])  # known ones too: a field may have become online_only since
             return self.puller.answer(request, asker, fields[request.projection])
         if isinstance(request, m.Push):
             return self.pusher.answer(request, asker, fields)
@@ -163,6 +164,9 @@ class Authority:
     def _check_projection(self, hash_: bytes, fields: Projection) -> None:
         if projection_digest(fields) != hash_:
             raise ProtocolError("the field lists do not have the hash that the request names")
+        self._check_fields(fields)
+
+    def _check_fields(self, fields: Projection) -> None:
         for name, names in fields.items():
             info = self.schema.info(name)
             hidden = [n for n in names if info.field(n).online_only]

@@ -67,6 +67,10 @@ class Snapshot(Protocol):
         """The ordinals written or deleted after the cursor, and perhaps more."""
         ...
 
+    def changed(self, collection: str, cursor: bytes) -> View:
+        """Those of `touched` of which more was written than `online_only` fields; inserted and replaced ones among them."""
+        ...
+
     def evaluate(self, collection: str, where: Filter, scopes: Scopes, only: View | None = None) -> View:
         """The ordinals of the records in scope that pass the filter, each relation step bounded by its scope."""
         ...

@@ -23,7 +23,7 @@ class Shop(Collection):
     code: Field[str] = field(key=True)
     name: Field[str] = field(search=True)
     city: Field[str | None]
-    credit: Field[Decimal | None] = field(scale=2)
+    credit: Field[Decimal | None] = field(scale=2, online_only=True)
     since: Field[date | None]
 
 

@@ -11,32 +11,24 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from decimal import Decimal
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from attrs import evolve
 
 from offlinekit.exceptions import ConstraintViolated
-from offlinekit.expr import evaluate
-from offlinekit.nodes import Filter, Value, everything, nothing
+from offlinekit.nodes import Value, everything, nothing
 from offlinekit.query import Query
-from offlinekit.schema import info_of
-from offlinekit.selection import Source, Step
 from offlinekit.store.port import AuthorityStore, Device, Receipt, Unit
+from offlinekit.testing._reading import Reading
 from offlinekit.testing._shops import (
     ALL,
-    FILTERS,
     PLACE,
-    SCHEMA,
     SHOP,
     SHOPS,
     Place,
     Raises,
-    Sale,
-    Shop,
     all_of,
     both_claim,
     contents,
@@ -44,13 +36,10 @@ from offlinekit.testing._shops import (
     fail_inside,
     fill,
     flipped,
-    in_order,
     ordinals,
     place,
     placed,
     put,
-    records,
-    related,
     remove,
     rows,
     together,
@@ -62,22 +51,8 @@ __all__ = ["StoreContract"]
 E = TypeVar("E", bound=BaseException)
 
 
-class StoreContract:
+class StoreContract(Reading):
     """Inherit and implement `make_store`; tests get pytest's `tmp_path`."""
-
-    def make_store(self, folder: Path) -> AuthorityStore:
-        """A store over the database that belongs to this folder: a second one of the same folder opens the same database."""
-        raise NotImplementedError
-
-    @contextmanager
-    def open(self, folder: Path) -> Iterator[AuthorityStore]:
-        """The store, bound to the suite's schema."""
-        store = self.make_store(folder)
-        try:
-            store.bind(SCHEMA)
-            yield store
-        finally:
-            store.close()
 
     # -- ordinals
 
@@ -127,6 +102,7 @@ class StoreContract:
                     write(unit)
                 with store.snapshot() as snapshot:
                     assert ordinal in snapshot.touched("place", before)
+                    assert ordinal in snapshot.changed("place", before)
                     assert snapshot.any_touched(["shop", "place"], before)
                     assert not snapshot.any_touched(["shop", "sale"], before)
                     assert not snapshot.any_touched([], before)
@@ -144,6 +120,29 @@ class StoreContract:
             with store.snapshot() as snapshot:
                 assert not snapshot.any_touched(["place"], before)
                 assert snapshot.touched("place", before) == View()
+
+    def test_what_devices_never_hold_is_touched_and_not_changed(self, tmp_path: Path) -> None:
+        """A scope may look at it, but a record that is sent again would tell that something hidden changed."""
+        writes: list[tuple[Callable[[Unit], None], bool]] = [
+            (lambda unit: unit.update(SHOP, ("a",), {"credit": 1}), False),
+            (lambda unit: unit.update(SHOP, ("a",), {"credit": None, "city": "Olinda"}), True),
+            (lambda unit: unit.update(SHOP, ("a",), {"credit": 2, "city": "Olinda"}), False),
+            (lambda unit: unit.delete(SHOP, ("a",)), True),
+            (lambda unit: unit.insert(SHOP, SHOPS[0]), True),
+        ]
+        with self.open(tmp_path) as store:
+            fill(store)
+            start = cursor(store)
+            for write, seen in writes:
+                before = cursor(store)
+                with store.unit() as unit:
+                    write(unit)
+                with store.snapshot() as snapshot:
+                    ordinal = snapshot.ordinals("shop", [("a",)])
+                    assert snapshot.touched("shop", before) == ordinal
+                    assert snapshot.changed("shop", before) == (ordinal if seen else View())
+                    assert snapshot.any_touched(["shop"], before)
+                    assert snapshot.changed("shop", start) <= ordinal
 
     def test_following_what_was_touched_misses_nothing_while_others_write(self, tmp_path: Path) -> None:
         """Whoever looks again at what was touched holds, at each cursor, exactly what is there."""
@@ -400,93 +399,3 @@ class StoreContract:
             assert {n: list(f) for n, f in (other.projection(b"h" * 16) or {}).items()} == fields
             assert other.projection(b"i" * 16) is None
             assert store.secret == other.secret == secret
-
-    # -- reading
-
-    def test_filters_mean_the_same_as_in_python(self, tmp_path: Path) -> None:
-        """Every filter, on every record, alone and within a view."""
-        with self.open(tmp_path) as store:
-            fill(store)
-            with store.snapshot() as snapshot:
-                for cls, where in FILTERS:
-                    info = info_of(cls)
-                    wanted = {r[info.key[0]] for r in records(info.name) if evaluate(where, r, SCHEMA, related) is True}
-                    view = snapshot.evaluate(info.name, where, ALL)
-                    assert {row[1] for row in contents(snapshot, info.name, view).values()} == wanted, where
-                    some = View(list(snapshot.evaluate(info.name, everything, ALL))[::2])
-                    assert snapshot.evaluate(info.name, where, ALL, some) == view & some, where
-                    assert snapshot.evaluate(info.name, where, ALL, View()) == View()
-                assert not snapshot.unfit("shop") | snapshot.unfit("sale")
-
-    def test_scopes_bound_the_filter_and_every_step_of_it(self, tmp_path: Path) -> None:
-        """A record outside the scope counts for nothing."""
-        scopes = {**ALL, "shop": Shop.city == "Recife"}
-        with self.open(tmp_path) as store:
-            fill(store)
-            with store.snapshot() as snapshot:
-
-                def keys(collection: str, where: Filter) -> set[Value]:
-                    found = contents(snapshot, collection, snapshot.evaluate(collection, where, scopes))
-                    return {row[1] for row in found.values()}
-
-                assert keys("shop", everything) == {"a"}
-                assert keys("sale", Sale.shop.within(everything)) == {1, 2}
-                assert keys("shop", Sale.shop.some(Sale.shop.within(Shop.code == "A"))) == set()
-                assert [list(r) for r in snapshot.query(Query("shop", total=True), ["code"], scopes)[0]] == [["a"]]
-                assert snapshot.query(Query("shop", total=True, limit=0), ["code"], scopes) == ([], 1)
-
-    def test_steps_lead_along_references_both_ways(self, tmp_path: Path) -> None:
-        """From a set of records to a set of records, within scope and filter."""
-        with self.open(tmp_path) as store:
-            fill(store)
-            with store.snapshot() as snapshot:
-
-                def reach(
-                    to: str, origin: list[Value], where: Filter = everything, scopes: Mapping[str, Filter] = ALL
-                ) -> set[Value]:
-                    start = "sale" if to == "shop" else "shop"
-                    step = Step(to, Source(start, everything), "sale", "shop", to == "shop", where)
-                    view = snapshot.step(step, snapshot.ordinals(start, [(k,) for k in origin]), scopes)
-                    return {row[1] for row in contents(snapshot, to, view).values()}
-
-                assert reach("shop", [1, 2, 3, 4, 5]) == {"a", "A"}
-                assert reach("shop", []) == set()
-                assert reach("sale", ["a", "b", "ç"]) == {1, 2, 2**63 - 1}
-                assert reach("sale", ["a", "A"], Sale.total > Decimal(5)) == {2}
-                assert reach("shop", [1, 3], scopes={**ALL, "shop": Shop.city == "Recife"}) == {"a"}
-                assert reach("shop", [1, 3], scopes={**ALL, "shop": nothing}) == set()
-
-    def test_rows_come_in_the_order_of_ordinals_with_every_value_whole(self, tmp_path: Path) -> None:
-        """Only the fields asked for, in their order; ordinals that are not there are left out."""
-        with self.open(tmp_path) as store:
-            fill(store)
-            with store.snapshot() as snapshot:
-                for name in ("shop", "sale"):
-                    info, view = SCHEMA.info(name), snapshot.evaluate(name, everything, ALL)
-                    got = [list(row) for row in snapshot.rows(name, list(info.fields), view | View([2**32 - 1]))]
-                    assert [row[0] for row in got] == sorted(view)
-                    assert sorted(row[1:] for row in got) == sorted(list(r.values()) for r in records(name))
-                some = list(snapshot.rows("sale", ["total", "id"], snapshot.ordinals("sale", [(2,)])))
-                assert [list(row[1:]) for row in some] == [[2000, 2]]
-                assert list(snapshot.rows("sale", ["id"], View())) == []
-
-    def test_queries_are_ordered_paged_and_counted(self, tmp_path: Path) -> None:
-        """By fields, then key; nulls are the smallest; pages cover everything once."""
-        with self.open(tmp_path) as store:
-            fill(store)
-            with store.snapshot() as snapshot:
-                for order in [(), ("city",), ("credit", "city"), ("since",)]:
-                    for down in (False, True):
-                        by = tuple((name, down) for name in order)
-                        whole = rows(snapshot, Query("shop", order=by), [*order, "code"])
-                        assert [r[-1] for r in whole] == in_order(by), by
-                        for size in (1, 2, 5):
-                            pages, query = list[Any](), Query("shop", order=by, limit=size, total=True)
-                            while page := rows(snapshot, query, [*order, "code"]):
-                                assert len(page) <= size
-                                assert snapshot.query(query, ["code"], ALL)[1] == len(SHOPS)
-                                pages += page
-                                query = evolve(query, after=tuple(page[-1]))
-                            assert pages == whole
-                assert [r[0] for r in rows(snapshot, Query("shop", search="sao ben"), ["code"])] == ["a", "b"]
-                assert snapshot.query(Query("shop", Shop.city == "Campinas"), ["code"], ALL)[1] is None

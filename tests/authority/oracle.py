@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any
 
 from attrs import Factory, define
 
 from offlinekit.nodes import everything
 from offlinekit.schema import CollectionInfo, Schema
-from offlinekit.store.sqlite.authority_store import SQLiteStore
+from offlinekit.store.sqlite.authority_store import SQLiteSnapshot, SQLiteStore
+from offlinekit.view import View
 from tests.authority.writing import PlainWriter
 
 Cell = tuple[bytes, Any]
@@ -68,12 +70,20 @@ def _side_sql(info: CollectionInfo, at: str) -> str:
     return f'SELECT ordinal,{keys} FROM {at}"ok_side_{info.name}"'
 
 
+def shared(info: CollectionInfo, record: Record | None) -> Record | None:
+    """What devices may hold of a record."""
+    if record is None:
+        return None
+    return tuple(cell for f, cell in zip(info.fields.values(), record, strict=True) if not f.online_only)
+
+
 @define
 class _Past:
-    """A published cursor and the keys changed since, by collection."""
+    """A published cursor and the keys changed since, by collection; and those of which devices can see a change."""
 
     cursor: bytes
     changed: dict[str, set[Record]] = Factory(dict)
+    seen: dict[str, set[Record]] = Factory(dict)
 
 
 class Watch:
@@ -100,9 +110,11 @@ class Watch:
         for info, rows in zip(self.schema, answers[len(statements) :], strict=True):
             assert not isinstance(rows, str), rows
             old, new = self.tables[info.name], dump(info, rows)
+            keys = {k for k in old.keys() | new.keys() if old.get(k) != new.get(k)}
+            seen = {k for k in keys if shared(info, old.get(k)) != shared(info, new.get(k))}
             for past in self.past:
-                keys = {k for k in old.keys() | new.keys() if old.get(k) != new.get(k)}
                 past.changed.setdefault(info.name, set()).update(keys)
+                past.seen.setdefault(info.name, set()).update(seen)
             self.tables[info.name] = new
         return answers[: len(statements)]
 
@@ -111,16 +123,22 @@ class Watch:
 
         A key is shown as its value, or as a tuple of values; collections of which nothing was touched are left out.
         """
-        before = self.past[-1].cursor
         for sql, answer in zip(statements, self.attempt(*statements), strict=True):
             assert not isinstance(answer, str), f"{answer}: {sql}"
         self.exact = False
         self.look()
+        return self._since_last(SQLiteSnapshot.touched)
+
+    def changed(self) -> dict[str, set[Any]]:
+        """Of the keys that `touched` returned last, those of which devices may be sent something."""
+        return self._since_last(SQLiteSnapshot.changed)
+
+    def _since_last(self, ask: Callable[[SQLiteSnapshot, str, bytes], View]) -> dict[str, set[Any]]:
         found = {}
         with self.store.snapshot() as snapshot:
             for name, by_key in self.ordinals.items():
-                touched = snapshot.touched(name, before)
-                if keys := {shown(k) for k, n in by_key.items() if n in touched}:
+                view = ask(snapshot, name, self.past[-2].cursor)
+                if keys := {shown(k) for k, n in by_key.items() if n in view}:
                     found[name] = keys
         return found
 
@@ -154,9 +172,13 @@ class Watch:
                     touched = set(snapshot.touched(name, past.cursor))
                     needed = {by_key[k] for k in past.changed.get(name, ())}
                     assert needed <= touched, f"{name}: a change was not seen"
+                    changed = set(snapshot.changed(name, past.cursor))
+                    assert {by_key[k] for k in past.seen.get(name, ())} <= changed <= touched, f"{name}: not seen by devices"
                     assert snapshot.any_touched([name], past.cursor) == bool(touched)
                 if self.past and self.exact:
                     last = self.past[-1]
                     touched = set(snapshot.touched(name, last.cursor))
                     assert touched == {by_key[k] for k in last.changed.get(name, ())}, f"{name}: touched in vain"
+                    changed = set(snapshot.changed(name, last.cursor))
+                    assert changed == {by_key[k] for k in last.seen.get(name, ())}, f"{name}: told of what is hidden"
             self.past.append(_Past(snapshot.cursor))

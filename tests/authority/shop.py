@@ -27,22 +27,27 @@ class Ord(Collection):
 
 
 class Item(Collection):
-    """A composite key without rowid, and a column without a type."""
+    """A composite key without rowid, a column without a type, one that devices never hold."""
 
     ord: Field[str] = field(key=True)
     line: Field[int] = field(key=True)
     qty: Field[int]
     tag: Field[int | None]
+    note: Field[str | None] = field(online_only=True)
 
 
 class Product(Collection):
-    """Collations, a default that stands in for null, constraints that replace by themselves, a computed unique column."""
+    """Collations, a default that stands in for null, constraints that replace by themselves, a computed unique column.
+
+    The one that it is computed from never leaves the authority.
+    """
 
     sku: Field[str] = field(key=True)
     name: Field[str | None]
     cat: Field[str | None]
     ean: Field[str]
     label: Field[str]
+    note: Field[int | None] = field(online_only=True)
 
 
 SCHEMA = Schema(Customer, Ord, Item, Product)

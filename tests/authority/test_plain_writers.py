@@ -108,6 +108,28 @@ def test_a_statement_touches_what_it_changes_and_nothing_else(
     assert shop.touched(*([statement] if touched is not None else [])) == (touched or {})
 
 
+@pytest.mark.parametrize(
+    ("statement", "touched", "changed"),
+    [
+        ("UPDATE item SET note='n' WHERE ord='o2'", {"item": {("o2", 1)}}, {}),
+        ("UPDATE item SET note='n', qty=9 WHERE ord='o2'", {"item": {("o2", 1)}}, {"item": {("o2", 1)}}),
+        ("UPDATE item SET note='n', line=7 WHERE ord='o2'", {"item": {("o2", 1), ("o2", 7)}}, {"item": {("o2", 1), ("o2", 7)}}),
+        ("UPDATE item SET note=NULL", {}, {}),
+        ("INSERT INTO item(ord,line,qty) VALUES('o2',1,0) ON CONFLICT DO UPDATE SET note='n'", {"item": {("o2", 1)}}, {}),
+        ("UPDATE product SET note=note+7", {"product": {"p1", "p2"}}, {}),
+        ("UPDATE product SET note='1' WHERE sku='p1'", {}, {}),  # its column makes a number of it
+        # who replaces a record may have written anything
+        ("REPLACE INTO item(ord,line,qty,note) VALUES('o2',1,1,'n')", {"item": {("o2", 1)}}, {"item": {("o2", 1)}}),
+        ("UPDATE OR REPLACE product SET note=2 WHERE sku='p1'", {"product": {"p1", "p2"}}, {"product": {"p2"}}),
+    ],
+)
+def test_what_devices_never_hold_changes_in_silence(
+    shop: Watch, statement: str, touched: dict[str, set[object]], changed: dict[str, set[object]]
+) -> None:
+    assert shop.touched(statement) == touched
+    assert shop.changed() == changed
+
+
 def test_an_update_that_changes_the_key_of_a_record_without_children_is_a_deletion_and_an_insertion(shop: Watch) -> None:
     sql = "INSERT INTO ord(id,number) VALUES('o3',3) ON CONFLICT(number) DO UPDATE SET id=excluded.id"
     shop.touched("INSERT INTO ord(id,number) VALUES('old',3)")

@@ -355,3 +355,89 @@ def test_keys_that_their_table_folds_are_looked_up_by_index_and_compared_exactly
         assert unit.query(Query("depot", everything), ["code", "area"], None)[0] == [("b", "z")]
     assert scans(store._writer, statements) == []
     store.close()
+
+
+# -- fields that devices never hold
+
+
+class Secret(Collection, name="part"):
+    """The same table, of which devices hold less."""
+
+    code: Field[str] = field(key=True)
+    name: Field[str | None] = field(search=True)
+    size: Field[float | None] = field(online_only=True)
+
+
+class Secrets(Collection, name="part"):
+    """And still less."""
+
+    code: Field[str] = field(key=True)
+    name: Field[str | None] = field(online_only=True)
+    size: Field[float | None] = field(online_only=True)
+
+
+def again(watch: Watch, declared: type[Collection]) -> Watch:
+    """Another process opens the file, with another declaration."""
+    watch.close()
+    return Watch(watch.store.path, Schema(declared), watch.writer)
+
+
+def marks(watch: Watch) -> list[str]:
+    """The columns of the side table beside ordinal and key."""
+    (columns,) = watch.writer.write("SELECT name FROM pragma_table_info('ok_side_part')")
+    return [name.decode() for (name,) in columns][2:]
+
+
+def test_a_collection_that_hides_nothing_has_one_mark(parts: Watch) -> None:
+    assert marks(parts) == ["version"]
+
+
+@pytest.mark.parametrize("declared", [Secret, Secrets])
+def test_a_store_from_before_its_second_mark_gets_it_when_it_is_opened(parts: Watch, declared: type[Collection]) -> None:
+    cursor = parts.past[-1].cursor
+    parts.touched("UPDATE part SET size=2 WHERE code='a'")
+    watch = again(parts, declared)
+    assert marks(watch) == ["version", "ok_changed"]
+    with watch.store.snapshot() as snapshot:
+        assert snapshot.touched("part", cursor) == snapshot.changed("part", cursor), "nobody knows what had changed"
+        assert len(snapshot.touched("part", cursor)) == 1, "and nothing else is touched"
+    assert watch.touched("UPDATE part SET size=3") == {"part": {"a", "b"}}
+    assert watch.changed() == {}
+    watch.close()
+
+
+@pytest.mark.parametrize(("before", "after"), [(Secret, Part), (Secrets, Secret), (Secrets, Part)])
+def test_a_change_that_was_hidden_is_seen_once_its_field_is_not_hidden_any_more(
+    parts: Watch, before: type[Collection], after: type[Collection]
+) -> None:
+    """A device that held the field before it was hidden has a projection that nothing tells apart from today's."""
+    watch = again(parts, before)
+    cursor = watch.past[-1].cursor
+    watch.touched("UPDATE part SET size=7, name='hidden' WHERE code='a'")
+    watch = again(watch, after)
+    with watch.store.snapshot() as snapshot:
+        assert snapshot.changed("part", cursor) == snapshot.ordinals("part", [("a",)])
+    watch.touched("UPDATE part SET name='new' WHERE code='b'", "INSERT INTO part(code) VALUES('c')")
+    assert watch.changed() == {"part": {"b", "c"}}
+    (triggers,) = watch.writer.write("SELECT 1 FROM sqlite_schema WHERE name='ok_hidden_part'")
+    assert bool(triggers) == (after is Secret)
+    watch.close()
+
+
+def test_a_store_that_saw_not_every_change_is_not_mended_by_opening_it(parts: Watch) -> None:
+    parts.writer.write("DROP TRIGGER ok_delete_part", "DELETE FROM part WHERE code='a'")
+    parts.close()
+    parts.store = SQLiteStore(parts.store.path)
+    parts.store.bind(Schema(Secret))
+    assert "triggers" in refused(parts)
+    cursor = parts.past[-1].cursor
+    parts.store.reconcile()
+    with parts.store.snapshot() as snapshot:
+        assert len(snapshot.changed("part", cursor)) == 2
+
+
+def test_a_hidden_value_that_does_not_fit_leaves_a_record_out_until_it_does(parts: Watch) -> None:
+    watch = again(parts, Secret)
+    assert watch.touched("UPDATE part SET size='long' WHERE code='a'") == {"part": {"a"}}
+    assert watch.touched("UPDATE part SET size=1 WHERE code='a'") == {"part": {"a"}}  # `touched` compares what is left out
+    watch.close()

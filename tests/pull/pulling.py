@@ -21,10 +21,13 @@ if TYPE_CHECKING:
 
 
 class Pulling:
-    """One pull of one device, step by step, with what the oracle says about its answer when it was made."""
+    """One pull of one device, step by step, with what the oracle says about its answer when it was made.
 
-    def __init__(self, walk: Walk, dev: Dev) -> None:
-        self.walk, self.dev, self.head = walk, dev, dev.head
+    `silent`: since the last pull nothing changed that devices hold, so no record travels that this one holds already.
+    """
+
+    def __init__(self, walk: Walk, dev: Dev, *, silent: bool = False) -> None:
+        self.walk, self.dev, self.head, self.silent = walk, dev, dev.head, silent
         self.chosen, self.zone = json.loads(json.dumps(dev.chosen)), dev.zone
         _tuples(self.chosen)
         self.before = walk.held(dev)
@@ -91,6 +94,8 @@ class Pulling:
             for names, (ordinal, *values) in found:
                 assert ordinal in allowed, f"{name} {ordinal} is not in scope and travelled: {values}"
                 assert len(values) == len(names)
+                told = self.silent and ordinal in self.before.views[name]
+                assert not told, f"{self.walk}: {name} {ordinal} travelled, so that something hidden has changed in it"
 
     def give(self, back: bytes) -> bool:
         """Gives an answer to the device; False when the pull has ended."""

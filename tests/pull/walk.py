@@ -14,6 +14,7 @@ import apsw
 from offlinekit.exceptions import TransportError
 from offlinekit.protocol import messages as m
 from offlinekit.protocol.codec import decode_answer
+from tests.pull.hushing import hush, hush_write
 from tests.pull.oracle import Dump, Held
 from tests.pull.pulling import Pulling
 from tests.pull.world import (
@@ -89,7 +90,7 @@ class Walk:
         r, head = self.rng, self.head
         city, cust, order, sku = f"c{r.randrange(4)}", f"k{r.randrange(12)}", f"o{r.randrange(20)}", f"p{r.randrange(12)}"
         verb = r.choice(["INSERT", "INSERT OR IGNORE", "INSERT OR REPLACE", "REPLACE"])
-        match r.randrange(18):
+        match r.randrange(20):
             case 0:
                 head.sql(f"{verb} INTO city VALUES(?,?)", city, r.choice(["north", "south", None]))
             case 1 | 2 | 3:
@@ -125,6 +126,8 @@ class Walk:
             case 16:
                 head.sql("UPDATE product SET grp=?, cost=cost+1 WHERE sku=?", r.choice(["g0", "g1", "g2", None]), sku)
                 head.sql("UPDATE leaflet SET text=text||'' WHERE product=?", sku)
+            case 17 | 18:
+                hush_write(head, r)
             case _:
                 head.sql(
                     "UPDATE customer SET blocked=?, city=? WHERE code=?", int(r.random() < 0.2), r.choice([city, None]), cust
@@ -446,6 +449,7 @@ class Walk:
             (1, self.head.puller.forget),
             (1, lambda: self.confirm(dev)),
             (5, lambda: self.settle(dev)),
+            (4, lambda: hush(self, dev)),
         ]
         n = r.choices(range(len(happens)), [weight for weight, _ in happens])[0]
         self.log.append(str(n))

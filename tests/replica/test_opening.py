@@ -106,8 +106,8 @@ def upgraded(**changes: Any) -> Schema:
         city: Field[str | None] = field(ref="city", default=None)
         total: Field[Decimal] = field(scale=changes.get("scale", 2), default=Decimal(0), ge=0)
         note: Field[str | None] = field(default=None, search=True)
-        number: Field[int | None] = field(default=None)
-        cost: Field[int] = field(online_only=True, default=0)
+        number: Field[int | None] = field(default=None, online_only=changes.get("hides", False))
+        cost: Field[int] = field(online_only=changes.get("hidden", True), default=0)
         if changes.get("new", True):
             color: Field[str] = field(default="Grün", search=True) if changes.get("default", True) else field()
 
@@ -122,15 +122,15 @@ def upgraded(**changes: Any) -> Schema:
 
 
 def test_an_additive_upgrade_keeps_outbox_and_refused(tmp_path: Path) -> None:
-    path, schema = make(tmp_path), upgraded(indexes=[("total", "rep")], search=True)
+    path, schema = make(tmp_path), upgraded(indexes=[("total", "rep")], search=True, hidden=False)
     with reopen(path) as before:
         ids = [m.id for m in (*before.pending(), *before.rejections())]
     order = schema.info("order").cls
     for _ in range(2):
         with reopen(path, schema) as replica:
             assert [m.id for m in (*replica.pending(), *replica.rejections())] == ids
-            assert {o.id: (o.color, o.total) for o in replica.select(order)} == {
-                "a": ("Grün", 1), "b": ("Grün", 0), "pending": ("Grün", 5)}  # fmt: skip
+            assert {o.id: (o.color, o.cost, o.total) for o in replica.select(order)} == {
+                "a": ("Grün", 0, 1), "b": ("Grün", 0, 0), "pending": ("Grün", 0, 5)}  # fmt: skip
             assert [o.id for o in replica.select(order).search("aguas")] == ["b"]
             assert replica.select(order).search("grun").count() == 3
             assert replica.select(order).search("r").count() == 3, "a field that is searched from now on is indexed"
@@ -162,6 +162,7 @@ def test_what_waited_before_an_upgrade_is_sent_after_it(tmp_path: Path) -> None:
     ("changes", "said"),
     [
         ({"scale": 3}, "changed its type"),
+        ({"hides": True}, "changed its type"),
         ({"writable": False}, "changed writable"),
         ({"line": False}, "is gone"),
         ({"default": False}, "needs a default"),

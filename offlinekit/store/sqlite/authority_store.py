@@ -90,12 +90,14 @@ class SQLiteStore:
         self._tracking = {info.name: Tracking(info) for info in schema.replicated}
         with self._lock, write_transaction(self._writer, self.path):
             db = self._writer
+            live = self._triggers(db)
             for name, tracking in self._tracking.items():
                 if not tracking.columns(db):
                     db.execute(create_table_sql(tracking.info))
                 if missing := tracking.missing(db):
                     raise StoreError(f"{self.path}: table '{name}' lacks {', '.join(missing)}; add the columns first")
-                if not db.execute("SELECT 1 FROM sqlite_schema WHERE name=?", (f"ok_side_{name}",)).get:
+                new = not db.execute("SELECT 1 FROM sqlite_schema WHERE name=?", (f"ok_side_{name}",)).get
+                if new or tracking.divides_otherwise(db, live):
                     tracking.install(db)
                 for index in tracking.info.indexes:
                     columns = ",".join(map(quote, index))
@@ -106,11 +108,14 @@ class SQLiteStore:
 
     # -- tracking
 
+    def _triggers(self, db: apsw.Connection) -> dict[str, str]:
+        return dict(db.execute("SELECT name,sql FROM sqlite_schema WHERE type='trigger'"))
+
     def _check(self, db: apsw.Connection) -> None:
         version = db.pragma("schema_version")
         if version == self._seen_schema:
             return
-        live = dict(db.execute("SELECT name,sql FROM sqlite_schema WHERE type='trigger'"))
+        live = self._triggers(db)
         bad = {name: why for name, t in self._tracking.items() if (why := t.why_untracked(db, live))}
         if bad:
             raise NotTracked(sorted(bad), "; ".join(f"{name}: {why}" for name, why in sorted(bad.items())))
@@ -122,7 +127,7 @@ class SQLiteStore:
     def untracked(self) -> dict[str, str]:
         """The collections whose changes may go unseen, each with the reason."""
         with self._lock:
-            live = dict(self._writer.execute("SELECT name,sql FROM sqlite_schema WHERE type='trigger'"))
+            live = self._triggers(self._writer)
             return {n: why for n, t in self._tracking.items() if (why := t.why_untracked(self._writer, live))}
 
     def reconcile(self) -> dict[str, int]:
@@ -285,6 +290,10 @@ class SQLiteSnapshot:
         """What was touched after the cursor."""
         sql = f"SELECT ordinal FROM {side_table(collection)} WHERE version>?"
         return view_of(row[0] for row in self.db.execute(sql, (_epoch(cursor),)))
+
+    def changed(self, collection: str, cursor: bytes) -> View:
+        """What devices can see a change of."""
+        return view_of(row[0] for row in self.db.execute(self.store._tracking[collection].changed_sql(), (_epoch(cursor),)))
 
     def evaluate(self, collection: str, where: Filter, scopes: Scopes, only: View | None = None) -> View:
         """The ordinals in scope that pass."""

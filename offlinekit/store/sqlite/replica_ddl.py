@@ -199,10 +199,12 @@ def additions(old: dict[str, dict[str, object]], schema: Schema) -> list[tuple[C
             if field not in now["fields"]:
                 raise SchemaError(f"{name}.{field} is gone from the schema; keep it declared while replicas hold it")
             kind, nullable, key, online, *_ = declared
-            if [kind, nullable, key, online] != now["fields"][field][:4]:
+            *same, hidden = now["fields"][field][:4]
+            if [kind, nullable, key] != same or (hidden and not online):
                 raise SchemaError(f"{name}.{field} changed its type; add a new field instead")
         for field, f in info.fields.items():
-            if field in fields or (f.online_only and not info.device_only):
+            held = field in fields and (info.device_only or not fields[field][3])  # what stops being online_only is new here
+            if held or (f.online_only and not info.device_only):
                 continue
             if f.required and not f.nullable:
                 raise SchemaError(f"{name}.{field} is new and needs a default, for the records that devices hold already")

@@ -12,11 +12,14 @@ was touched; every touched ordinal is looked up again, so false entries are harm
 5. No statement in a trigger has an OR clause: the outer statement's would override it.
 6. A key changed by plain SQL is a deletion and an insertion. A key that the table does not keep unique is refused.
 7. Trigger texts are compared whenever the schema moved; a collection whose texts differ is not tracked and is refused.
+8. A collection with fields that devices never hold has a second mark, `ok_changed`: a change of such fields alone moves the
+   version, because scopes may look at them, and not this one, or a record sent again would tell that something hidden changed.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 import apsw
 from attrs import frozen
@@ -41,6 +44,8 @@ CREATE TABLE IF NOT EXISTS ok_failure(id BLOB PRIMARY KEY, count INTEGER NOT NUL
 CREATE TABLE IF NOT EXISTS ok_projection(hash BLOB PRIMARY KEY, fields BLOB NOT NULL) STRICT, WITHOUT ROWID;
 """
 
+_EPOCH = "(SELECT epoch FROM ok_now)"
+_CHANGED = "ok_changed"  # a name that no key field can have
 _EXPRESSION = "a unique index on an expression cannot be copied into triggers, so REPLACE could go unseen; drop it"
 _CONSTANTS = {"NULL", "TRUE", "FALSE", "CURRENT_TIME", "CURRENT_DATE", "CURRENT_TIMESTAMP"}
 
@@ -76,8 +81,10 @@ class _Column:
 class Tracking:
     """The side table and triggers of one collection in one database, as they must be given its live table."""
 
-    def __init__(self, info: CollectionInfo) -> None:
+    def __init__(self, info: CollectionInfo, hidden: frozenset[str] | None = None) -> None:
         self.info = info
+        self.hidden = frozenset(info.fields) - frozenset(info.replicated) if hidden is None else hidden
+        self.marks = ("version", _CHANGED) if self.hidden else ("version",)
         self.side = side_table(info.name)
         self.table = quote(info.name)
 
@@ -166,6 +173,15 @@ class Tracking:
             f"CREATE INDEX IF NOT EXISTS {quote(f'ok_touched_{self.info.name}')} ON {self.side}(version)",
         ]
 
+    def changed_sql(self) -> str:
+        """Reads the ordinals of records of which devices can see a change after an epoch."""
+        # This mark never exceeds the version, whose index finds it.
+        also = f" AND {_CHANGED}>?1" if self.hidden else ""
+        return f"SELECT ordinal FROM {self.side} WHERE version>?1{also}"
+
+    def _marked(self) -> str:
+        return ",".join(f"{mark}={_EPOCH}" for mark in self.marks)
+
     def _same_key(self, row: str, alias: str = "") -> str:
         # By + the column loses its affinity, and that of the side applies, without which its index may be of no use.
         return " AND ".join(f"{alias}{quote(k)}=+{row}.{quote(k)} COLLATE BINARY" for k in self.info.key)
@@ -176,7 +192,6 @@ class Tracking:
         if unique is None:
             return None
         info, side, table, columns = self.info, self.side, self.table, self.columns(db)
-        epoch = "(SELECT epoch FROM ok_now)"
 
         def new(column: str) -> str:
             c = columns[column.lower()]
@@ -194,35 +209,45 @@ class Tracking:
         another = " OR ".join(f"{quote(k)} IS NOT NEW.{quote(k)} COLLATE BINARY" for k in info.key)
         if rowid and len(info.key) == 1 and columns[info.key[0].lower()].type == "INTEGER":
             another += f" OR NEW.{quote(info.key[0])}=-1"  # what BEFORE triggers see of a key yet to be chosen
-        differs = " OR ".join(
-            f"NEW.{quote(n)} IS NOT OLD.{quote(n)} COLLATE BINARY"
-            + (f" OR typeof(NEW.{quote(n)})<>typeof(OLD.{quote(n)})" if columns[n.lower()].untyped else "")
-            for n in info.fields
-        )
+
+        def differs(names: Iterable[str]) -> str:
+            return " OR ".join(
+                f"{_unequal(n)} COLLATE BINARY"
+                + (f" OR typeof(NEW.{quote(n)})<>typeof(OLD.{quote(n)})" if columns[n.lower()].untyped else "")
+                for n in names
+            )
+
+        seen, unseen = [n for n in info.fields if n not in self.hidden], [n for n in info.fields if n in self.hidden]
         whole = " AND ".join(f"NEW.{quote(k)} IS NOT NULL" for k in info.key)
         touch_new = (
-            f"UPDATE {side} SET version={epoch} WHERE {self._same_key('NEW')};"
-            f" INSERT INTO {side}({keys},version) SELECT {','.join(f'NEW.{quote(k)}' for k in info.key)},{epoch}"
+            f"UPDATE {side} SET {self._marked()} WHERE {self._same_key('NEW')};"
+            f" INSERT INTO {side}({keys},{','.join(self.marks)})"
+            f" SELECT {','.join(f'NEW.{quote(k)}' for k in info.key)},{','.join(_EPOCH for _ in self.marks)}"
             f" WHERE {whole} AND NOT EXISTS(SELECT 1 FROM {side} WHERE {self._same_key('NEW')});"
         )
-        touch_old = f"UPDATE {side} SET version={epoch} WHERE {self._same_key('OLD')};"
+        touch_old = f"UPDATE {side} SET {self._marked()} WHERE {self._same_key('OLD')};"
         pairs = ",".join(f"+{quote(k)}" for k in info.key)  # without the column's affinity, which may forbid the side's index
 
         def before(operation: str, also: str) -> str:
             found = [f"FROM {table} WHERE {same}{also}" for same in shared]
             when = " OR ".join(f"EXISTS(SELECT 1 {one})" for one in found)
-            touches = " ".join(f"UPDATE {side} SET version={epoch} WHERE ({keys}) IN (SELECT {pairs} {one});" for one in found)
+            touches = " ".join(f"UPDATE {side} SET {self._marked()} WHERE ({keys}) IN (SELECT {pairs} {one});" for one in found)
             return f"BEFORE {operation} ON {table} WHEN {when} BEGIN {touches} END"
 
         bodies = {
             "insert_shared": before("INSERT", f" AND ({another})"),
             "insert": f"AFTER INSERT ON {table} BEGIN {touch_new} END",
             "update_shared": before("UPDATE", f" AND ({other})"),
-            "update": f"AFTER UPDATE ON {table} WHEN {differs} BEGIN {touch_old} {touch_new} END",
+            "update": f"AFTER UPDATE ON {table} WHEN {differs(seen)} BEGIN {touch_old} {touch_new} END",
             "delete": f"AFTER DELETE ON {table} BEGIN {touch_old} END",
         }
-        names = {what: f"ok_{what}_{info.name}" for what in bodies}
-        return {names[what]: f"CREATE TRIGGER {quote(names[what])} {body}" for what, body in bodies.items()}
+        if unseen:
+            touch = f"UPDATE {side} SET version={_EPOCH} WHERE {self._same_key('NEW')};"
+            bodies["hidden"] = f"AFTER UPDATE ON {table} WHEN {differs(unseen)} BEGIN {touch} END"
+        return {self._trigger(what): f"CREATE TRIGGER {quote(self._trigger(what))} {body}" for what, body in bodies.items()}
+
+    def _trigger(self, what: str) -> str:
+        return f"ok_{what}_{self.info.name}"
 
     # -- installing and comparing
 
@@ -236,24 +261,35 @@ class Tracking:
             raise StoreError(f"'{self.info.name}' cannot be tracked: {why or _EXPRESSION}")
         for statement in self.side_sql():
             db.execute(statement)
+        if self.hidden:
+            self._add_mark(db)
+        db.execute(f"DROP TRIGGER IF EXISTS {quote(self._trigger('hidden'))}")
         for name, sql in triggers.items():
             db.execute(f"DROP TRIGGER IF EXISTS {quote(name)}")
             db.execute(sql)
         self.number(db)
+
+    def _add_mark(self, db: apsw.Connection) -> None:
+        """Gives the side table its second mark; nobody knows what changed before, so all of it counts as seen by devices."""
+        columns = {name for (name,) in db.execute(f"SELECT name FROM pragma_table_info({_text(f'ok_side_{self.info.name}')})")}
+        if _CHANGED not in columns:  # the default serves a collection that hides nothing any more: its triggers leave it out
+            db.execute(f"ALTER TABLE {self.side} ADD COLUMN {_CHANGED} INTEGER NOT NULL DEFAULT 0")
+        db.execute(f"UPDATE {self.side} SET {_CHANGED}=version")
 
     def number(self, db: apsw.Connection) -> int:
         """Gives ordinals to records that have none; returns how many."""
         keys, pairs = ",".join(map(quote, self.info.key)), ",".join(f"t.{quote(k)}" for k in self.info.key)
         whole = " AND ".join(f"t.{quote(k)} IS NOT NULL" for k in self.info.key)
         db.execute(
-            f"INSERT OR IGNORE INTO {self.side}({keys},version) SELECT {pairs},(SELECT epoch FROM ok_now) FROM {self.table} t"
+            f"INSERT OR IGNORE INTO {self.side}({keys},{','.join(self.marks)})"
+            f" SELECT {pairs},{','.join(_EPOCH for _ in self.marks)} FROM {self.table} t"
             f" WHERE {whole} AND NOT EXISTS(SELECT 1 FROM {self.side} s WHERE {self._same_key('t', 's.')})"
         )
         return db.changes()
 
     def touch_all(self, db: apsw.Connection) -> int:
         """Touches every ordinal of the collection; returns how many."""
-        db.execute(f"UPDATE {self.side} SET version=(SELECT epoch FROM ok_now)")
+        db.execute(f"UPDATE {self.side} SET {self._marked()}")
         return db.changes()
 
     def _why_untrackable(self, db: apsw.Connection) -> str:
@@ -276,6 +312,19 @@ class Tracking:
         if any(live.get(name) != sql for name, sql in wanted.items()):
             return "its triggers are missing or do not fit its unique indexes"
         return ""
+
+    def divides_otherwise(self, db: apsw.Connection, live: dict[str, str]) -> bool:
+        """Whether the triggers see every change, but hide other fields: those that an earlier declaration called online_only.
+
+        Then `install` is enough, and no record need be touched.
+        """
+        text = live.get(self._trigger("update"), "")
+        hidden = frozenset(n for n in self.info.fields if _unequal(n) not in text)  # a guess: all texts are compared
+        return hidden != self.hidden and not Tracking(self.info, hidden).why_untracked(db, live)
+
+
+def _unequal(name: str) -> str:
+    return f"NEW.{quote(name)} IS NOT OLD.{quote(name)}"
 
 
 def _text(value: str) -> str:
