@@ -10,17 +10,14 @@ generator may be thrown away at any step. Everything durable happens in the stor
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Generator
-from contextlib import suppress
 from hashlib import sha256
 from typing import Any, TypeAlias
 
 import msgspec
 from attrs import Factory, frozen, mutable
 
-from offlinekit.compress import decompress_stream
 from offlinekit.exceptions import AuthenticationRequired, NotAllowed, NotOffered, OfflinekitError, ProtocolError, TransportError
 from offlinekit.expr import encode_filter
 from offlinekit.protocol import messages as m
@@ -31,6 +28,7 @@ from offlinekit.protocol.version import PROTOCOL_VERSION
 from offlinekit.query import Query
 from offlinekit.selection import Selection
 from offlinekit.store.sqlite.applying import Applied, apply_answer
+from offlinekit.store.sqlite.incoming import Incoming
 from offlinekit.store.sqlite.replica_store import ReplicaStore
 from offlinekit.store.sqlite.replica_sync import (
     Held,
@@ -49,7 +47,6 @@ __all__ = ["Effect", "Exchanger", "Fetch", "Moved", "Previewed", "Pushed", "Send
 
 ROUNDS_MAX = 8
 _FILE_NAME = re.compile(r"[0-9a-f]{32}")
-FILE_MAX = 64 << 30
 
 
 @frozen
@@ -124,6 +121,7 @@ class Exchanger:
 
     def pull(self, *, report: bool = False) -> PullSteps:
         """Asks for what changed and applies it."""
+        self.store.tidy()
         start = held(self.store)
         answer = yield from self._ask(start, None, report)
         if isinstance(answer, m.Same):
@@ -195,17 +193,15 @@ class Exchanger:
         """Applies a delta, after fetching its file; an answer to another state, delivered late or twice, is ignored."""
         if answer.state != self._state(start):
             return Moved("stale")
-        path: str | None = None
+        incoming = None if answer.file is None else self._incoming(answer.file)
         try:
-            if answer.file is not None:
-                path = _incoming(self.store.path, answer.file.name)
-                if not (yield from self._fetch(answer.file, path, start.selection)):
+            if answer.file is not None and incoming is not None:
+                if not (yield from self._fetch(answer.file.name, incoming, start.selection)):
                     return Moved("cancelled")
-            applied = self._apply(start, answer, path)
+            applied = self._apply(start, answer, None if incoming is None else incoming.unpack())
         finally:
-            for leftover in () if path is None else (path, path + ".zst"):
-                with suppress(FileNotFoundError):
-                    os.remove(leftover)
+            if incoming is not None:
+                incoming.close()
         if applied is None:
             return Moved("stale")
         size = answer.file.size if answer.file else 0
@@ -229,22 +225,21 @@ class Exchanger:
             take_receipts(store, answer.receipts, also, answer.durable_through, complete=True)
         return applied
 
-    def _fetch(self, manifest: m.Manifest, path: str, selection: bytes) -> Generator[Effect, bytes, bool]:
-        """Fetches a file chunk by chunk, each checked, and unpacks it; False when the selection was edited meanwhile."""
-        if manifest.raw_size > FILE_MAX or manifest.chunk < 1 or len(manifest.digests) != -(-manifest.size // manifest.chunk):
-            raise ProtocolError("the manifest of a file makes no sense")
-        with open(path + ".zst", "wb") as target:
-            for n, digest in enumerate(manifest.digests):
-                chunk = yield Fetch(manifest.name, n * manifest.chunk, manifest.size)
-                if sha256(chunk).digest()[:16] != digest:
-                    raise ProtocolError("a chunk of a file is not what its manifest says")
-                target.write(chunk)
-                self.progress(target.tell(), manifest.size)
-                if selection_bytes(self.store, self.store.reader()) != selection:
-                    return False
-        with open(path + ".zst", "rb") as source, open(path, "wb") as unpacked:
-            for piece in decompress_stream(iter(lambda: source.read(1 << 20), b""), manifest.raw_size):
-                unpacked.write(piece)
+    def _incoming(self, manifest: m.Manifest) -> Incoming:
+        """Where a file is collected; a name that the authority cannot have made is not asked for."""
+        if not _FILE_NAME.fullmatch(manifest.name):
+            raise ProtocolError(f"{manifest.name!r:.60} is no name of a file")
+        with self.store.locked():
+            return Incoming(self.store.path, size=manifest.size, raw_size=manifest.raw_size, chunk=manifest.chunk,
+                            digests=manifest.digests)  # fmt: skip
+
+    def _fetch(self, name: str, incoming: Incoming, selection: bytes) -> Generator[Effect, bytes, bool]:
+        """Fetches what is missing of a file; False when the selection was edited meanwhile."""
+        while incoming.received < incoming.size:
+            incoming.take((yield Fetch(name, incoming.received, incoming.size)))
+            self.progress(incoming.received, incoming.size)
+            if selection_bytes(self.store, self.store.reader()) != selection:
+                return False
         return True
 
     # -- push
@@ -301,13 +296,6 @@ def _table(start: Held) -> m.Table:
     """What the state of a replica stands for."""
     groups = [m.GroupState(collections=list(g), token=t, holds=any(c in start.holding for c in g)) for g, t, _ in start.groups]
     return m.Table(selection=selection_digest(start.selection), groups=groups, implicit=start.implicit)
-
-
-def _incoming(main: str, name: str) -> str:
-    """Where a file goes on its way in; a name that the authority cannot have made never becomes part of a path."""
-    if not _FILE_NAME.fullmatch(name):
-        raise ProtocolError(f"{name!r:.60} is no name of a file")
-    return f"{main}.ok_incoming.{name}"
 
 
 def selection_digest(data: bytes) -> bytes:

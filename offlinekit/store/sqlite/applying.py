@@ -7,20 +7,21 @@ and is applied on a connection to that file, so that it makes no local transacti
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import apsw
 from attrs import frozen
 
 from offlinekit.changes import GroupDelta, PartDelta, encode_key
-from offlinekit.exceptions import ProtocolError
+from offlinekit.exceptions import OfflinekitError, ProtocolError, StoreTooNew
 from offlinekit.expr.sql import quote
 from offlinekit.nodes import Value
 from offlinekit.schema import CollectionInfo
 from offlinekit.store.sqlite import overlay
-from offlinekit.store.sqlite.connection import connect, write_transaction
+from offlinekit.store.sqlite.generations import Build
 from offlinekit.store.sqlite.replica_ddl import base_table
-from offlinekit.store.sqlite.replica_files import attach, build_generation, bulk_rows, file_of, open_bulk, sweep
+from offlinekit.store.sqlite.replica_files import bulk_rows, file_of, open_bulk, owned, place_of
 from offlinekit.store.sqlite.replica_store import APPLYING, ReplicaStore
 from offlinekit.view import View, digest, pack_view, unpack_view, view_of
 
@@ -45,7 +46,7 @@ def groups_of(store: ReplicaStore) -> list[tuple[str, ...]]:
 
 
 def _place(store: ReplicaStore, collection: str) -> str:
-    return quote("ok_file_" + collection) if store.schema.info(collection).own_file else "main"
+    return place_of(collection) if store.schema.info(collection).own_file else "main"
 
 
 def group_state(store: ReplicaStore, db: apsw.Connection, group: tuple[str, ...]) -> GroupInfo:
@@ -92,7 +93,7 @@ def apply_answer(
             elif not still():
                 return None
             elif source is not None and delta.collections[group[0]].in_file:
-                done = _next_generation(store, group[0], before, delta, source, str(bulk), applied)
+                done = _next_generation(store, group[0], before, delta, str(bulk), applied)
             else:
                 done = _apply_own_file(store, group[0], before, delta, applied)
             if not done:
@@ -102,7 +103,6 @@ def apply_answer(
     finally:
         if source is not None:
             source.close()
-            sweep(store.path, store.generations)
     return applied
 
 
@@ -196,48 +196,63 @@ def _add_fields(db: apsw.Connection, info: CollectionInfo, part: PartDelta, dirt
 
 def _apply_own_file(store: ReplicaStore, name: str, before: bytes, delta: GroupDelta, applied: Applied) -> bool:
     """A small difference, in a transaction on the collection's own file."""
-    path = file_of(store.path, name, store.generations[name])
     part = delta.collections[name]
-    db = connect(path)
-    try:
+    with owned(store.reader(), store.path, name) as (_, db):
+        if _token(db) != before:
+            return False
         db.pragma("recursive_triggers", "on")
-        with write_transaction(db, path):
-            if db.execute("SELECT token FROM ok_group").get != before:
-                return False
-            db.execute("UPDATE ok_gate SET mode=?", (APPLYING,))
-            _apply_part(db, "main", store.schema.info(name), part, part.put, [], applied)
-            db.execute("UPDATE ok_group SET token=?, cursor=?", (delta.token, delta.cursor))
-            db.execute("UPDATE ok_gate SET mode=0")
-    finally:
-        db.close()
+        db.execute("UPDATE ok_gate SET mode=?", (APPLYING,))
+        _apply_part(db, "main", store.schema.info(name), part, part.put, [], applied)
+        db.execute("UPDATE ok_group SET token=?, cursor=?", (delta.token, delta.cursor))
+        db.execute("UPDATE ok_gate SET mode=0")
     return True
 
 
-def _next_generation(store: ReplicaStore, name: str, before: bytes, delta: GroupDelta, source: apsw.Connection, bulk: str,
-                     applied: Applied) -> bool:  # fmt: skip
+def _token(db: apsw.Connection) -> bytes:
+    token: bytes = db.execute("SELECT token FROM ok_group").get
+    return token
+
+
+def _next_generation(store: ReplicaStore, name: str, before: bytes, delta: GroupDelta, bulk: str, applied: Applied) -> bool:
     """A load: the next generation is built beside the current one, and one row of the main file makes it current."""
-    info, part, generation = store.schema.info(name), delta.collections[name], store.generations[name]
-    old = file_of(store.path, name, generation)
-    db = connect(old, readonly=True)
-    try:
-        if db.execute("SELECT token FROM ok_group").get != before:
+    part, main = delta.collections[name], store.reader()
+    with owned(main, store.path, name) as (generation, db):
+        if _token(db) != before:
             return False
         view = _view(db, "main", name)
+    with store.locked():
+        build = Build(store.path, store.schema.info(name), store.schema.version, generation + 1)
+    flipped = False
+    try:
+        put = build.fill(file_of(store.path, name, generation), bulk, part.drop, part.put)
+        held = build.view()
+        if digest(held) != part.digest:
+            raise ProtocolError(f"the answer does not lead to the view of '{name}' that it promises; it was not applied")
+        build.seal(held, delta.token, delta.cursor)
+        flipped = _flip(store, before, generation, build, delta.token)
     finally:
-        db.close()
-    put = view_of(row[0] for row in source.execute(f"SELECT _ordinal FROM {quote(name)}"))
-    put |= view_of(row[0] for row in part.put)  # type: ignore[misc]
-    keep = view - part.drop - put
-    if digest(keep | put) != part.digest:
-        raise ProtocolError(f"the answer does not lead to the view of '{name}' that it promises; it was not applied")
-    build_generation(store.path, info, generation + 1, old, bulk, keep, part.put, delta.token, delta.cursor, part.drop)
-    with store.lock:
+        build.close()
+        if not flipped:
+            with suppress(OfflinekitError):  # the error that led here matters more
+                store.give_up(name, build.generation)
+    if flipped:
+        store.replaced(name, generation)
+        applied.put[name], applied.drop[name] = put, len(part.drop & view)
+    return flipped
+
+
+def _flip(store: ReplicaStore, before: bytes, generation: int, build: Build, token: bytes) -> bool:
+    """Makes a build current if the state that it continues still stands; False when another answer was applied meanwhile."""
+    name = build.info.name
+    with owned(store.reader(), store.path, name) as (now, own):
+        if now != generation or _token(own) != before:
+            return False
         with store.write(0) as main:
-            flip = "UPDATE ok_file SET generation=? WHERE collection=? AND generation=?"
-            main.execute(flip, (generation + 1, name, generation))
-            if not main.changes():
-                return False  # another process has loaded it meanwhile
-        store.generations[name] = generation + 1
-        attach(store.db, store.path, store.generations, store._attached)
-    applied.put[name], applied.drop[name] = len(put), len(part.drop & view)
-    return True
+            if store.meta("version") != store.schema.version:
+                raise StoreTooNew(store.meta("version"), store.schema.version)  # and expects more of the file than this one has
+            if not build.there(token):
+                return False
+            main.execute(
+                "UPDATE ok_file SET generation=? WHERE collection=? AND generation=?", (build.generation, name, generation)
+            )
+            return bool(main.changes())

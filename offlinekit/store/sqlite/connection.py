@@ -41,10 +41,15 @@ def code_of(error: apsw.Error) -> int:
     return int(getattr(error, "extendedresult", 0) or 0)
 
 
-def connect(path: str | os.PathLike[str], *, readonly: bool = False, immutable: bool = False) -> apsw.Connection:
+def connect(
+    path: str | os.PathLike[str], *, readonly: bool = False, immutable: bool = False, create: bool = True
+) -> apsw.Connection:
     """A connection with WAL, synchronous=FULL, foreign keys and our functions; `immutable` for files from elsewhere."""
     name = os.fspath(path)
-    flags = apsw.SQLITE_OPEN_READONLY if readonly or immutable else apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
+    if readonly or immutable:
+        flags = apsw.SQLITE_OPEN_READONLY
+    else:
+        flags = apsw.SQLITE_OPEN_READWRITE | (apsw.SQLITE_OPEN_CREATE if create else 0)
     with mapped(name):
         if immutable:
             uri = "file:" + name.replace("%", "%25").replace("?", "%3f").replace("#", "%23") + "?immutable=1"

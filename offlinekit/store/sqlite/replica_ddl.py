@@ -14,14 +14,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import apsw
 import msgspec
 
 from offlinekit.exceptions import SchemaError
 from offlinekit.expr.sql import quote
-from offlinekit.nodes import Value
 from offlinekit.schema import CollectionInfo, Schema
 
-__all__ = ["FORMAT", "META", "STATE", "additions", "base_table", "before_table", "collection_sql", "search_table"]
+__all__ = [
+    "FORMAT",
+    "META",
+    "STATE",
+    "base_table",
+    "before_table",
+    "check_additive",
+    "collection_sql",
+    "finish_sql",
+    "reshape",
+    "search_table",
+]
 
 FORMAT = 1  # the layout of the library's own tables
 
@@ -180,13 +191,9 @@ def _gate_sql(info: CollectionInfo, prefix: str) -> Iterator[str]:
         yield f"CREATE TRIGGER IF NOT EXISTS {prefix}{name} {head} ON {table} WHEN {mode}=1 BEGIN {body} END"
 
 
-def additions(old: dict[str, dict[str, object]], schema: Schema) -> list[tuple[CollectionInfo, str, Value]]:
-    """The fields that `schema` adds to what a file holds, with the storage value that old records get.
-
-    Raises SchemaError for a change that is not additive: it would need the outbox rewritten.
-    """
+def check_additive(old: dict[str, dict[str, object]], schema: Schema) -> None:
+    """Raises SchemaError when `schema` is not only more than what a file holds: that would need the outbox rewritten."""
     new = schema.describe()
-    found: list[tuple[CollectionInfo, str, Value]] = []
     for name, was in old.items():
         if name not in new:
             raise SchemaError(f"collection '{name}' is gone from the schema; keep it declared while replicas hold it")
@@ -202,11 +209,39 @@ def additions(old: dict[str, dict[str, object]], schema: Schema) -> list[tuple[C
             *same, hidden = now["fields"][field][:4]
             if [kind, nullable, key] != same or (hidden and not online):
                 raise SchemaError(f"{name}.{field} changed its type; add a new field instead")
-        for field, f in info.fields.items():
+        for field in _held(info):
+            f = info.fields[field]
             held = field in fields and (info.device_only or not fields[field][3])  # what stops being online_only is new here
-            if held or (f.online_only and not info.device_only):
-                continue
-            if f.required and not f.nullable:
+            if not held and f.required and not f.nullable:
                 raise SchemaError(f"{name}.{field} is new and needs a default, for the records that devices hold already")
-            found.append((info, field, None if f.required else f.initial()))
-    return found
+
+
+def _held(info: CollectionInfo) -> list[str]:
+    """The fields that a replica's table has."""
+    return list(info.fields) if info.device_only else list(info.replicated)
+
+
+def reshape(db: apsw.Connection, info: CollectionInfo) -> None:
+    """Brings the tables of a collection to what is declared: new fields, new indexes, a search index over other fields."""
+
+    def columns(table: str) -> list[str]:
+        return [str(row[0]) for row in db.execute("SELECT name FROM pragma_table_info(?)", (table,))]
+
+    have, searched = columns(info.name), columns(f"ok_search_{info.name}")
+    for (trigger,) in list(db.execute("SELECT name FROM sqlite_schema WHERE type='trigger' AND tbl_name=?", (info.name,))):
+        db.execute(f"DROP TRIGGER {quote(trigger)}")  # made anew below, with all fields in them
+    for name in _held(info):
+        if name not in have:
+            f = info.fields[name]
+            initial = None if f.required else f.initial()
+            column = f"{_column(info, name)} DEFAULT {apsw.format_sql_value(initial)}"
+            db.execute(f"ALTER TABLE {quote(info.name)} ADD COLUMN {column}")
+            if info.writable:
+                db.execute(f"ALTER TABLE {base_table(info.name)} ADD COLUMN {column}")
+                db.execute(f"ALTER TABLE {before_table(info.name)} ADD COLUMN {quote(name)} {f.kind.sqlite}")
+    if searched != [*info.search]:
+        db.execute(f"DROP TABLE IF EXISTS {search_table(info.name)}")
+    for statement in collection_sql(info):
+        db.execute(statement)
+    if info.search and searched != [*info.search]:
+        db.execute(f"INSERT INTO {search_table(info.name)}({search_table(info.name)}) VALUES('rebuild')")

@@ -1,38 +1,45 @@
 """The files of a replica: the main file, one file for each `own_file` collection, and files received from the authority.
 
-A collection with a file of its own lives in `<main>.<collection>.<generation>`, with its own state row. A load builds the next
-generation beside the current one; one row of the main file makes it current; the old one is deleted when nobody has it open
-(where an open file cannot be deleted, at the next open). Connections attach the current generations, so unqualified table
-names work in every SQL statement.
+A collection with a file of its own lives in `<main>.<collection>.<generation>`, with its own state row; one row of the main
+file names the current generation, and numbers only rise. Nothing is told to other connections and processes: each looks at
+that row before it uses the file (`follow`), and whoever writes locks first the own file, then the main file (`owned`), always
+in this order. Nothing that somebody has open is deleted (`discard`). `generations.py` builds the next one.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import apsw
 
-from offlinekit.exceptions import ProtocolError, StoreCorrupt
+from offlinekit.exceptions import ProtocolError, StoreBusy, StoreCorrupt, StoreError
 from offlinekit.expr.sql import quote
 from offlinekit.nodes import Value
-from offlinekit.schema import CollectionInfo
-from offlinekit.store.sqlite.connection import connect, mapped
-from offlinekit.store.sqlite.replica_ddl import STATE, collection_sql, finish_sql, search_table
-from offlinekit.view import View, digest, pack_view, signed, view_of
+from offlinekit.store.sqlite.connection import connect, mapped, write_transaction
 
 __all__ = [
-    "attach",
-    "build_generation",
+    "INCOMING",
+    "LOOKS_MAX",
     "bulk_rows",
-    "create_generation",
+    "current",
+    "discard",
     "file_of",
+    "follow",
     "open_bulk",
+    "owned",
+    "place_of",
+    "readonly_uri",
+    "reserve",
     "sweep",
     "write_bulk",
 ]
+
+INCOMING = "ok_incoming"  # takes the place of the collection in the names of files on their way in
+LOOKS_MAX = 20  # how often a generation may be replaced between a look at its number and the opening of its file
+_TAILS = ("-wal", "-shm", "-journal", ".zst", ".db")
 
 
 def file_of(main: str, collection: str, generation: int) -> str:
@@ -40,122 +47,115 @@ def file_of(main: str, collection: str, generation: int) -> str:
     return f"{main}.{collection}.{generation}"
 
 
-def attach(db: apsw.Connection, main: str, generations: Mapping[str, int], attached: dict[str, int]) -> None:
-    """Brings the attached files of a connection to the current generations; outside any transaction.
-
-    They are attached read-only: else a transaction of the main file would lock them too, and wait for what loads them.
-    """
-    for collection, generation in generations.items():
-        if attached.get(collection) != generation:
-            if collection in attached:
-                db.execute(f"DETACH {quote('ok_file_' + collection)}")
-                del attached[collection]
-            db.execute(f"ATTACH ? AS {quote('ok_file_' + collection)}", (_readonly(file_of(main, collection, generation)),))
-            attached[collection] = generation
+def place_of(collection: str) -> str:
+    """The quoted name under which connections attach a collection's own file."""
+    return quote(f"ok_file_{collection}")
 
 
-def _readonly(path: str) -> str:
+def readonly_uri(path: str) -> str:
+    """How a file is attached: never made when it is missing, and not locked by the transactions of the main file."""
     return Path(os.path.abspath(path)).as_uri() + "?mode=ro"
 
 
-def sweep(main: str, generations: Mapping[str, int]) -> None:
-    """Deletes generations that are not current, and files left by a crash; what another process has open stays."""
-    folder = os.path.dirname(os.path.abspath(main))
-    keep = {os.path.basename(file_of(main, c, g)) for c, g in generations.items()}
-    name = os.path.basename(main)
-    for entry in os.listdir(folder):
-        rest = entry.removeprefix(name + ".")
-        collection, _, tail = rest.partition(".")
-        if rest == entry or (collection != "ok_incoming" and collection not in generations):
-            continue
-        plain = entry.removesuffix("-wal").removesuffix("-shm").removesuffix("-journal")
-        if plain not in keep and (collection == "ok_incoming" or tail[:1].isdigit()):
-            with suppress(OSError):
-                os.remove(os.path.join(folder, entry))
+def current(db: apsw.Connection) -> dict[str, int]:
+    """The current generations, as the main file names them."""
+    return dict(db.execute("SELECT collection,generation FROM main.ok_file"))
 
 
-def create_generation(main: str, info: CollectionInfo, generation: int) -> None:
-    """An empty file for a collection."""
-    build_generation(main, info, generation, None, None, View(), [], b"", b"")
+def follow(db: apsw.Connection, main: str, attached: dict[str, int]) -> None:
+    """Brings the attached files of a connection to the current generations; before each use, outside any transaction.
 
-
-def build_generation(
-    main: str, info: CollectionInfo, generation: int, old: str | None, bulk: str | None, keep: View,
-    inline: Iterable[Sequence[Value]], token: bytes, cursor: bytes, skip: View | None = None,
-) -> None:  # fmt: skip
-    """Makes a generation durable beside the others: kept records of `old`, records of `bulk` less `skip`, inline records.
-
-    No triggers, indexes or search index exist while rows arrive; they are made afterwards. The file is synced before it returns.
+    A file that an unfinished statement reads stays attached until the next time, so that the statement sees one state.
     """
-    path = file_of(main, info.name, generation)
-    for tail in ("", "-wal", "-shm", "-journal"):
-        with suppress(FileNotFoundError):
-            os.remove(path + tail)
-    db = apsw.Connection(path)
-    with mapped(path):
+    for look in range(LOOKS_MAX):
         try:
-            db.config(apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0)
-            db.pragma("journal_mode", "off")
-            db.pragma("synchronous", "off")
-            db.pragma("cache_size", -32_000)  # sorting goes to temporary files: in memory it would grow with the records
-            for name, source in (("ok_old", old), ("ok_bulk", bulk)):
-                if source is not None:
-                    db.execute(f"ATTACH ? AS {name}", (source,))
-            db.execute("BEGIN")
-            for statement in STATE.split(";"):
-                db.execute(statement)
-            for statement in collection_sql(info, indexes=False):
-                db.execute(statement)
-            _fill(db, info, old, bulk, keep, inline, skip or View())
-            for statement in finish_sql(info):
-                db.execute(statement)
-            if info.search:
-                search = search_table(info.name)
-                db.execute(f"INSERT INTO main.{search}({search}) VALUES('rebuild')")
-            view = view_of(row[0] for row in db.execute(f"SELECT _ordinal FROM main.{quote(info.name)}"))
-            db.execute("INSERT INTO ok_state VALUES(?,?,?)", (info.name, pack_view(view), digest(view)))
-            db.execute("UPDATE ok_group SET token=?, cursor=?", (token, cursor))
-            db.execute("COMMIT")
-            for name, source in (("ok_old", old), ("ok_bulk", bulk)):
-                if source is not None:
-                    db.execute(f"DETACH {name}")
-            db.pragma("synchronous", "full")
-            db.pragma("journal_mode", "wal")
-        except apsw.ConstraintError as error:
-            raise ProtocolError(f"a record of '{info.name}' does not fit the schema: {error}") from error
+            for collection, generation in current(db).items():
+                if attached.get(collection) == generation:
+                    continue
+                if collection in attached:
+                    if db.txn_state(f"ok_file_{collection}") != apsw.SQLITE_TXN_NONE:
+                        continue
+                    db.execute(f"DETACH {place_of(collection)}")
+                    del attached[collection]
+                path = readonly_uri(file_of(main, collection, generation))
+                db.execute(f"ATTACH ? AS {place_of(collection)}", (path,))
+                attached[collection] = generation
+            return
+        except apsw.CantOpenError:  # replaced and deleted since its number was read
+            if look == LOOKS_MAX - 1:
+                raise
+
+
+@contextmanager
+def owned(db: apsw.Connection, main: str, collection: str) -> Iterator[tuple[int, apsw.Connection]]:
+    """A write transaction on the current generation of a collection, which stays the current one until it ends.
+
+    That is so because a flip locks the generation that it replaces, too. `db` reads the main file, outside any transaction.
+    """
+    for _ in range(LOOKS_MAX):
+        generation = current(db)[collection]
+        path = file_of(main, collection, generation)
+        try:
+            own = connect(path, create=False)
+        except StoreError:
+            if current(db)[collection] == generation:
+                raise
+            continue  # replaced and deleted since its number was read
+        try:
+            with write_transaction(own, path):
+                if current(db)[collection] == generation:
+                    yield generation, own
+                    return
         finally:
-            db.close()
-    _sync(path)
+            own.close()
+    raise StoreBusy(f"{main}: another program replaces the file of '{collection}' again and again; try again")
 
 
-def _fill(db: apsw.Connection, info: CollectionInfo, old: str | None, bulk: str | None, keep: View,
-          inline: Iterable[Sequence[Value]], skip: View) -> None:  # fmt: skip
-    table, columns = quote(info.name), ",".join(map(quote, ("_ordinal", *info.replicated)))
-    if old is not None and keep:
-        db.execute(
-            f"INSERT INTO main.{table}({columns}) SELECT {columns} FROM ok_old.{table}"
-            " WHERE _ordinal IN (SELECT value FROM carray(?))",
-            (apsw.carray(signed(keep)),),
-        )
-    if bulk is not None:
-        without, bindings = (
-            ("WHERE _ordinal NOT IN (SELECT value FROM carray(?))", (apsw.carray(signed(skip)),)) if skip else ("", ())
-        )
-        db.execute(f"INSERT INTO main.{table}({columns}) SELECT {columns} FROM ok_bulk.{table} {without}", bindings)
-    marks = ",".join("?" * (len(info.replicated) + 1))
-    db.executemany(f"INSERT OR REPLACE INTO main.{table}({columns}) VALUES({marks})", (tuple(r) for r in inline))
-
-
-def _sync(path: str) -> None:
-    for name, flags in ((path, os.O_RDWR), (os.path.dirname(os.path.abspath(path)), os.O_RDONLY)):
+def reserve(main: str, collection: str, least: int) -> int:
+    """The first number from `least` on that no file has; its empty file is made."""
+    while True:
         try:
-            handle = os.open(name, flags)
-        except PermissionError:  # folders cannot be opened on Windows, where names are durable without it
+            open(file_of(main, collection, least), "xb").close()
+            return least
+        except FileExistsError:
+            least += 1
+
+
+def discard(path: str) -> bool:
+    """Deletes a file with all that belongs to it if nobody has it open, in any process; whether it is gone.
+
+    Deleting by name would take away the build of another process, which then makes a file current that is gone. A newer
+    generation than the current one is discarded under the write lock of the main file, lest it become current meanwhile.
+    """
+    try:
+        with suppress(apsw.CantOpenError):  # only something that belonged to it is left
+            db = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READWRITE)
+            try:
+                with suppress(apsw.NotADBError, apsw.CorruptError):  # a build that was killed
+                    db.execute("PRAGMA main.locking_mode=exclusive")
+                    db.execute("PRAGMA main.journal_mode=delete")  # leaving WAL mode needs the file alone
+                    db.execute("BEGIN EXCLUSIVE")
+            finally:
+                db.close()
+        for tail in (*_TAILS, ""):  # the file last, because its name is what a sweep looks for
+            with suppress(FileNotFoundError):
+                os.remove(path + tail)
+    except (apsw.BusyError, apsw.LockedError, PermissionError):  # Windows deletes no open file
+        return False
+    return True
+
+
+def sweep(main: str, generations: Mapping[str, int]) -> None:
+    """Discards what crashes and deletions that were refused have left; under the write lock of the main file."""
+    folder, name = os.path.split(os.path.abspath(main))
+    for entry in os.listdir(folder):
+        collection, _, rest = entry.removeprefix(name + ".").partition(".")
+        for tail in _TAILS:
+            rest = rest.removesuffix(tail)
+        if not entry.startswith(name + ".") or not rest.isdecimal():
             continue
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+        if collection == INCOMING or generations.get(collection, int(rest)) != int(rest):
+            discard(os.path.join(folder, f"{name}.{collection}.{rest}"))
 
 
 # -- files on their way

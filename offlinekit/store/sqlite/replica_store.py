@@ -16,26 +16,19 @@ import apsw
 import msgspec
 
 from offlinekit.clock import Clock, SystemClock
-from offlinekit.exceptions import IdentityMismatch, SchemaError, StateError, StoreCorrupt, StoreError, StoreTooNew
+from offlinekit.exceptions import IdentityMismatch, SchemaError, StateError, StoreBusy, StoreCorrupt, StoreError, StoreTooNew
 from offlinekit.expr import Compiler
 from offlinekit.expr.sql import quote
 from offlinekit.ids import RandomBytes
 from offlinekit.nodes import Value
 from offlinekit.query import Query, query_sql
 from offlinekit.schema import CollectionInfo, Schema, projection_digest
-from offlinekit.store.sqlite.connection import connect, mapped, write_transaction
+from offlinekit.store.sqlite.connection import connect, mapped
+from offlinekit.store.sqlite.generations import Build
 from offlinekit.store.sqlite.outbox import Outbox
-from offlinekit.store.sqlite.replica_ddl import (
-    FORMAT,
-    META,
-    STATE,
-    additions,
-    base_table,
-    before_table,
-    collection_sql,
-    search_table,
-)
-from offlinekit.store.sqlite.replica_files import attach, create_generation, file_of, sweep
+from offlinekit.store.sqlite.replica_ddl import FORMAT, META, STATE, check_additive, collection_sql, reshape, search_table
+from offlinekit.store.sqlite.replica_files import LOOKS_MAX, current, discard, file_of, follow, owned, place_of, sweep
+from offlinekit.view import View
 
 __all__ = ["APPLYING", "CAPTURING", "DEVICE_ONLY", "ReplicaStore"]
 
@@ -67,17 +60,20 @@ class ReplicaStore:
         self._examine()
         self.db = connect(self.path)
         self._attached: dict[str, int] = {}
-        self.generations: dict[str, int] = {}
+        self._replaced: set[str] = set()
         try:
             self.db.pragma("recursive_triggers", "on")  # so that REPLACE fires delete triggers
             self.db.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)
             self._migrate()
-            attach(self.db, self.path, self.generations, self._attached)
+            with mapped(self.path):
+                follow(self.db, self.path, self._attached)
+                for info in self.schema:
+                    if info.own_file and self.db.execute(f"PRAGMA {place_of(info.name)}.user_version").get < schema.version:
+                        self._reshape_file(info)
         except BaseException:
             self.db.close()
             raise
         self.outbox = Outbox(self.db, schema, self.projection)
-        sweep(self.path, self.generations)
 
     # -- opening
 
@@ -126,9 +122,7 @@ class ReplicaStore:
                 elif stored != described:
                     self._upgrade(_unpack(stored))
                 for info in self.schema:
-                    if info.own_file:
-                        self.db.execute("INSERT OR IGNORE INTO ok_file VALUES(?,0)", (info.name,))
-                    else:
+                    if not info.own_file:
                         for statement in collection_sql(info):
                             self.db.execute(statement)
                 self.set_meta("format", FORMAT)
@@ -137,8 +131,8 @@ class ReplicaStore:
                 known = self.meta("projections") or {}
                 known[self.projection] = self.fields
                 self.set_meta("projections", known)
-                self.generations = {str(c): int(g) for c, g in self.db.execute("SELECT collection,generation FROM ok_file")}
                 self._create_files()
+                sweep(self.path, current(self.db))
                 self.db.execute("COMMIT")
             except BaseException:
                 if not self.db.get_autocommit():
@@ -152,70 +146,40 @@ class ReplicaStore:
         self.set_meta("offset", 0.0)
 
     def _create_files(self) -> None:
-        for collection, generation in self.generations.items():
-            if not os.path.exists(file_of(self.path, collection, generation)):
-                if generation:
-                    raise StoreCorrupt(f"{file_of(self.path, collection, generation)} is missing; restore it beside the replica")
-                create_generation(self.path, self.schema.info(collection), 0)
+        """An empty file for each collection that has a file of its own, and none yet."""
+        known = current(self.db)
+        for info in self.schema:
+            generation = known.get(info.name, 0)
+            path = file_of(self.path, info.name, generation)
+            if not info.own_file or (info.name in known and os.path.exists(path)):
+                continue
+            if generation:
+                raise StoreCorrupt(f"{path} is missing; restore it beside the replica")
+            build = Build(self.path, info, self.schema.version, generation)
+            try:
+                build.seal(View(), b"", b"")
+            finally:
+                build.close()  # nobody sweeps it away before it is current, for this transaction holds the lock
+            self.db.execute("INSERT OR REPLACE INTO ok_file VALUES(?,?)", (info.name, build.generation))
 
     def _upgrade(self, old: dict[str, Any]) -> None:
-        """Additive changes: new collections and indexes are made as usual, new fields are added to tables that exist."""
+        """Additive changes: new collections are made as usual, tables that exist are brought to what is declared."""
         if self.schema.version == self.meta("version"):
             raise SchemaError("the schema changed and its version did not; raise Schema(..., version=...)")
-        for info, name, value in additions(old, self.schema):
-            f = info.fields[name]
-            literal = "NULL" if value is None else apsw.format_sql_value(value)
-            column = f"{quote(name)} {f.kind.sqlite}{'' if f.nullable else ' NOT NULL'} DEFAULT {literal}"
-            if info.own_file:
-                self._add_to_file(info, name, column)
-            else:
-                self._add(self.db, info, name, column)
+        check_additive(old, self.schema)
         for info in self.schema:
             if info.name in old and not info.own_file:
-                if {n for n, declared in old[info.name]["fields"].items() if declared[4]} != {*info.search}:
-                    self._index_anew(info)
+                reshape(self.db, info)
 
-    def _index_anew(self, info: CollectionInfo) -> None:
-        """The full-text index covers other fields than before: it is made from the records once more."""
-        for what in ("insert", "update", "delete"):
-            self.db.execute(f"DROP TRIGGER IF EXISTS {quote(f'ok_search_{what}_{info.name}')}")
-        self.db.execute(f"DROP TABLE IF EXISTS {search_table(info.name)}")
-        if info.search:
-            for statement in collection_sql(info):
-                self.db.execute(statement)
-            self.db.execute(f"INSERT INTO {search_table(info.name)}({search_table(info.name)}) VALUES('rebuild')")
+    def _reshape_file(self, info: CollectionInfo) -> None:
+        """Brings a collection's own file, which an older program made, to what is declared.
 
-    def _add(self, db: apsw.Connection, info: CollectionInfo, name: str, column: str) -> None:
-        sql = "SELECT name FROM sqlite_schema WHERE type='trigger' AND tbl_name=?"
-        for (trigger,) in list(db.execute(sql, (info.name,))):
-            db.execute(f"DROP TRIGGER {quote(trigger)}")  # made anew with the field in them
-        tables = [quote(info.name)]
-        if info.writable:
-            tables.append(base_table(info.name))
-            db.execute(f"ALTER TABLE {before_table(info.name)} ADD COLUMN {quote(name)} {info.fields[name].kind.sqlite}")
-        for table in tables:
-            db.execute(f"ALTER TABLE {table} ADD COLUMN {column}")
-        if info.fields[name].search:
-            db.execute(f"DROP TABLE IF EXISTS {search_table(info.name)}")
-        for statement in collection_sql(info):
-            db.execute(statement)
-        if info.fields[name].search:
-            db.execute(f"INSERT INTO {search_table(info.name)}({search_table(info.name)}) VALUES('rebuild')")
-
-    def _add_to_file(self, info: CollectionInfo, name: str, column: str) -> None:
-        """Adds a field to a collection's own file, in a transaction of its own; harmless when the main file's then fails."""
-        generation = self.db.execute("SELECT generation FROM ok_file WHERE collection=?", (info.name,)).get or 0
-        path = file_of(self.path, info.name, generation)
-        if not os.path.exists(path):
-            return
-        db = connect(path)
-        try:
-            with write_transaction(db, path):
-                have = {r[0] for r in db.execute("SELECT name FROM pragma_table_info(?)", (info.name,))}
-                if name not in have:
-                    self._add(db, info, name, column)
-        finally:
-            db.close()
+        In a transaction of its own and after the main file's, because locks are taken in this order; the file says itself
+        whether it was done, so that a crash in between does no harm.
+        """
+        with owned(self.db, self.path, info.name) as (_, db):
+            reshape(db, info)
+            db.execute(f"PRAGMA user_version={self.schema.version}")
 
     def close(self) -> None:
         """Closes every connection; the replica's files may then be copied or deleted."""
@@ -226,6 +190,46 @@ class ReplicaStore:
                     db.close()
             self._readers.clear()
             self.db.close()
+            self._delete_replaced()
+
+    # -- generations of own files
+
+    @property
+    def generations(self) -> dict[str, int]:
+        """The current generation of each collection with a file of its own."""
+        return current(self.reader())
+
+    @contextmanager
+    def locked(self) -> Iterator[apsw.Connection]:
+        """The write lock of the main file, to look or to act on files; what is written in the block is rolled back."""
+        with self.lock:
+            try:
+                self.begin(0)
+                yield self.db
+            finally:
+                self.rollback()
+
+    def give_up(self, collection: str, generation: int) -> None:
+        """Deletes a generation that did not become current; what resists is swept when the replica is opened."""
+        with self.locked() as db:
+            if current(db)[collection] != generation:
+                discard(file_of(self.path, collection, generation))
+
+    def replaced(self, collection: str, generation: int) -> None:
+        """Deletes a generation that another one has replaced: now, or later when nobody has it open any more."""
+        self._replaced.add(file_of(self.path, collection, generation))
+        self.tidy()
+
+    def tidy(self) -> None:
+        """Deletes what was in use when it was replaced."""
+        if self._replaced:
+            with self.lock, mapped(self.path):
+                follow(self.db, self.path, self._attached)
+            self.reader()
+            self._delete_replaced()
+
+    def _delete_replaced(self) -> None:
+        self._replaced = {path for path in self._replaced if not discard(path)}
 
     # -- small values
 
@@ -244,8 +248,8 @@ class ReplicaStore:
     def write(self, mode: int = APPLYING) -> Iterator[apsw.Connection]:
         """A write transaction with the gate open; durable when it ends, rolled back by any exception."""
         with self.lock:
-            self.begin(mode)
             try:
+                self.begin(mode)
                 yield self.db
                 self.commit()
             except BaseException:
@@ -257,9 +261,14 @@ class ReplicaStore:
         if self.closed:
             raise StateError("the replica is closed")
         with mapped(self.path):
-            attach(self.db, self.path, self.generations, self._attached)
-            self.db.execute("BEGIN IMMEDIATE")
-            self.gate(mode)
+            for _ in range(LOOKS_MAX):
+                follow(self.db, self.path, self._attached)
+                self.db.execute("BEGIN IMMEDIATE")
+                if current(self.db) == self._attached:  # and so it stays, because a flip needs this lock
+                    self.gate(mode)
+                    return
+                self.db.execute("ROLLBACK")
+        raise StoreBusy(f"{self.path}: another program replaces files again and again; try again")
 
     def gate(self, mode: int) -> None:
         """What the triggers let pass for the rest of the transaction."""
@@ -307,7 +316,7 @@ class ReplicaStore:
     # -- reading
 
     def reader(self) -> apsw.Connection:
-        """This thread's reading connection, attached to the current files."""
+        """This thread's reading connection, attached to the current files; fetch it anew for each use."""
         if self.closed:
             raise StateError("the replica is closed")
         db: apsw.Connection | None = getattr(self._local, "db", None)
@@ -322,7 +331,7 @@ class ReplicaStore:
                 self._readers = [(t, c) for t, c in self._readers if t.is_alive()]
                 self._readers.append((threading.current_thread(), db))
         with mapped(self.path):
-            attach(db, self.path, self.generations, self._local.attached)
+            follow(db, self.path, self._local.attached)
         return db
 
     def select(self, query: Query, db: apsw.Connection, extra: str = "") -> tuple[list[Sequence[Value]], int | None]:

@@ -12,8 +12,7 @@ from offlinekit.changes import Mutation, Outcome
 from offlinekit.selection import Selection
 from offlinekit.store.sqlite import overlay
 from offlinekit.store.sqlite.applying import GroupInfo, group_state, groups_of, view_held
-from offlinekit.store.sqlite.connection import connect, write_transaction
-from offlinekit.store.sqlite.replica_files import file_of
+from offlinekit.store.sqlite.replica_files import owned
 from offlinekit.store.sqlite.replica_store import ReplicaStore
 from offlinekit.view import View, pack_view
 
@@ -164,13 +163,8 @@ def new_history(store: ReplicaStore) -> int:
     """
     for info in store.schema.replicated:
         if info.own_file:
-            path = file_of(store.path, info.name, store.generations[info.name])
-            db = connect(path)
-            try:
-                with write_transaction(db, path):
-                    db.execute("UPDATE ok_group SET token=x'', cursor=x''")
-            finally:
-                db.close()
+            with owned(store.reader(), store.path, info.name) as (_, own):
+                own.execute("UPDATE ok_group SET token=x'', cursor=x''")
     with store.write() as db:
         dirty = store.outbox.unanswer()
         overlay.rebuild_all(db, store.schema, dirty)
