@@ -369,13 +369,23 @@ class Plan:
                     if isinstance(at, Source):
                         break
                     at = at.origin
-            grown: set[str] = set()
-            while found != grown:
-                grown = set(found)
-                for name in grown:
-                    found |= dependencies(self.scopes[name])
-            self._reach[collection] = frozenset(found)
+            self._reach[collection] = self._within_scopes(found)
         return self._reach[collection]
+
+    def _within_scopes(self, found: set[str]) -> frozenset[str]:
+        """With every collection that the scopes of these look into."""
+        grown: set[str] = set()
+        while found != grown:
+            grown = set(found)
+            for name in grown:
+                found |= dependencies(self.scopes[name])
+        return frozenset(found)
+
+    def own_hash(self, source: Source) -> bytes:
+        """16 bytes of SHA-256 of a source's filter within the scopes, without its picks: what many devices may share."""
+        reach = self._within_scopes({source.collection} | dependencies(source.where))
+        scopes = sorted([name, to_plain(self.scopes[name])] for name in reach)
+        return sha256(msgspec.msgpack.encode([source.collection, to_plain(source.where), scopes])).digest()[:16]
 
     def hash(self, collection: str, implicit: bytes) -> bytes:
         """16 bytes of SHA-256 of the resolved filter; `implicit` is the digest of the implicit picks."""

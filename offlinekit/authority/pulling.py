@@ -37,6 +37,7 @@ __all__ = ["Asker", "Cache", "Puller"]
 GUARD_HELD = 1000
 DURABLE_S = 7 * 86_400.0
 INLINE_ROWS = 5000
+SNAPSHOT_AGE_S = 0.25
 _GRAIN_S = 86_400.0
 K = TypeVar("K")
 T = TypeVar("T")
@@ -119,18 +120,21 @@ class _Difference:
 class Puller:
     """Answers pulls and previews over a store. Holds caches only; correctness does not depend on them."""
 
-    def __init__(self, store: AuthorityStore, schema: Schema, offer: Offer, scopes: Mapping[str, Filter], files: Files) -> None:
+    def __init__(self, store: AuthorityStore, schema: Schema, offer: Offer, scopes: Mapping[str, Filter], files: Files,
+                 snapshot_age_s: float = SNAPSHOT_AGE_S) -> None:  # fmt: skip
+        self.snapshot_age_s = snapshot_age_s
         self.store, self.schema, self.offer, self.scopes, self.files = store, schema, offer, scopes, files
         self.tables: Cache[tuple[bytes, bytes], m.Table] = Cache(4096)
         self.selections: Cache[tuple[bytes, bytes], Selection] = Cache(4096)
         self.views: Cache[tuple[bytes, bytes], View] = Cache(1024)
+        self.own: Cache[tuple[bytes, bytes], View] = Cache(128)
         self.counts: dict[str, int] = {}
         self.inline_rows, self.guard_held = INLINE_ROWS, GUARD_HELD
         self._claims = sorted(offer.claims())
 
     def forget(self) -> None:
         """Empties the caches, as a restart does."""
-        for cache in (self.tables, self.selections, self.views):
+        for cache in (self.tables, self.selections, self.views, self.own):
             cache.clear()
 
     def _count(self, what: str) -> None:
@@ -152,14 +156,18 @@ class Puller:
         now = self.store.now()
         if selection.until is not None and now >= selection.until and not isinstance(request, m.Preview):
             return m.Expired(until=selection.until, now=now)
-        with self.store.snapshot() as snapshot:
+        tokens = {n: open_token(g.token, self.store.secret) for n, g in enumerate(table.groups)}
+        known = {t.cursor for t in tokens.values() if t is not None} | ({request.witness} if request.witness else set())
+
+        def enough(snapshot: Snapshot) -> bool:
+            """Not older than anything the device has seen: neither of its cursors, nor its own accepted mutations."""
+            return all(map(snapshot.honoured, known)) and snapshot.receipts(request.awaited) == set(request.awaited)
+
+        with self.store.snapshot(age_s=self.snapshot_age_s, enough=enough) as snapshot:
             device = snapshot.device(request.device)
             if device is not None and device.revoked:
                 return m.Revoked()
-            if request.witness and not snapshot.honoured(request.witness):
-                return m.NewHistory()
-            tokens = {n: open_token(g.token, self.store.secret) for n, g in enumerate(table.groups)}
-            if any(t is not None and not snapshot.honoured(t.cursor) for t in tokens.values()):
+            if not all(map(snapshot.honoured, known)):
                 return m.NewHistory()
             confirmed = device is not None and device.confirmed_until > now
             bounds = _bounds_time(now, [t for t in tokens.values() if t is not None])
@@ -217,12 +225,22 @@ class Puller:
         snapshot, scopes = asked.snapshot, asked.plan.scopes
         if isinstance(term, Step):
             return snapshot.step(term, self._term(asked, term.origin), scopes)
-        found = snapshot.evaluate(term.collection, term.where, scopes)
+        found = self._own(asked, term)
         if term.unpicks:
-            found -= snapshot.ordinals(term.collection, term.unpicks)
+            found = found - snapshot.ordinals(term.collection, term.unpicks)
         if term.picks:
             picked = snapshot.ordinals(term.collection, term.picks) - found
-            found |= snapshot.evaluate(term.collection, Const(True), scopes, picked)
+            found = found | snapshot.evaluate(term.collection, Const(True), scopes, picked)
+        return found
+
+    def _own(self, asked: _Asked, source: Source) -> View:
+        """The records that pass a source's filter, evaluated once for all who share it at a cursor; not to be changed."""
+        key = (asked.snapshot.cursor, asked.plan.own_hash(source))
+        found = self.own.get(key)
+        if found is None:
+            self._count("evaluated")
+            found = asked.snapshot.evaluate(source.collection, source.where, asked.plan.scopes)
+            self.own.put(key, found)
         return found
 
     def _hash(self, asked: _Asked, collection: str) -> bytes:

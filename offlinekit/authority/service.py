@@ -20,7 +20,7 @@ import msgspec
 
 from offlinekit.authority.files import Files
 from offlinekit.authority.hooks import Hook, Transaction, Writes, make_intent
-from offlinekit.authority.pulling import Asker, Puller
+from offlinekit.authority.pulling import SNAPSHOT_AGE_S, Asker, Puller
 from offlinekit.authority.pushing import Pusher
 from offlinekit.conflict import POLICIES, Policy
 from offlinekit.exceptions import (
@@ -61,13 +61,14 @@ class Authority:
 
     `scopes` maps collections to filters over the verified claims (`everything` is written out); a collection without one
     is neither readable nor writable. `conflicts` maps collections to "reject" (default) or "authority_wins". `files` is the
-    folder for large answers; processes that serve one store share it.
+    folder for large answers; processes that serve one store share it. A pull may miss what others have committed in the last
+    `snapshot_age_s` seconds, never what its own device has sent; with 0 it misses nothing, and each takes a snapshot of its own.
     """
 
     def __init__(
         self, store: AuthorityStore, schema: Schema, *, offer: Offer | None = None,
         scopes: Mapping[type[Collection], Filter], conflicts: Mapping[type[Collection], Policy] | None = None,
-        files: str | None = None, random: RandomBytes = secrets.token_bytes,
+        files: str | None = None, snapshot_age_s: float = SNAPSHOT_AGE_S, random: RandomBytes = secrets.token_bytes,
     ) -> None:  # fmt: skip
         self.store, self.schema, self.offer = store, schema, offer or Offer()
         self.offer.check(schema)
@@ -79,7 +80,7 @@ class Authority:
                 raise SchemaError(f"'{name}': unknown conflict policy '{policy}'{nearest(policy, POLICIES)}")
         store.bind(schema)
         self._files = Files(files, random)
-        self.puller = Puller(store, schema, self.offer, self.scopes, self._files)
+        self.puller = Puller(store, schema, self.offer, self.scopes, self._files, snapshot_age_s)
         self.pusher = Pusher(store, schema, self.offer, self.scopes, policies, random)
         named = {name for scope in self.scopes.values() for name in names_used(scope, Claim)}
         self._named_claims = sorted(named | self.offer.claims())

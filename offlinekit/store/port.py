@@ -8,7 +8,7 @@ a snapshot or unit belongs to the thread that opened it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
@@ -188,8 +188,14 @@ class AuthorityStore(Protocol):
         """The store's clock, seconds since 1970."""
         ...
 
-    def snapshot(self) -> AbstractContextManager[Snapshot]:
-        """A snapshot at a published cursor. Raises NotTracked when the changes of a collection may go unseen."""
+    def snapshot(
+        self, *, age_s: float = 0.0, enough: Callable[[Snapshot], bool] | None = None
+    ) -> AbstractContextManager[Snapshot]:
+        """A snapshot at a published cursor. Raises NotTracked when the changes of a collection may go unseen.
+
+        It holds everything that was committed before the call, unless an age is given: then it may be one that others use
+        too and that is younger than `age_s`, provided that it is `enough`.
+        """
         ...
 
     def unit(self) -> AbstractContextManager[Unit]:

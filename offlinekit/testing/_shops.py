@@ -155,6 +155,11 @@ def cursor(store: AuthorityStore) -> bytes:
         return snapshot.cursor
 
 
+def holding(aisle: str, shelf: int) -> Callable[[Snapshot], bool]:
+    """Whether a snapshot holds a place."""
+    return lambda snapshot: bool(snapshot.ordinals("place", [(aisle, shelf)]))
+
+
 def contents(snapshot: Snapshot, collection: str, view: View) -> dict[int, Any]:
     """The rows of a view by ordinal."""
     return {int(row[0] or 0): tuple(row) for row in snapshot.rows(collection, list(SCHEMA.info(collection).fields), view)}

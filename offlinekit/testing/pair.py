@@ -140,7 +140,8 @@ def linked_pair(
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as temporary:
         place = folder or temporary
         store = SQLiteStore(os.path.join(place, "authority.db"), clock=clock)
-        authority = Authority(store, schema, offer=offer, scopes=scopes, conflicts=conflicts, files=os.path.join(place, "files"))
+        authority = Authority(store, schema, offer=offer, scopes=scopes, conflicts=conflicts, files=os.path.join(place, "files"),
+                              snapshot_age_s=0)  # fmt: skip  # what was written is seen by the next pull
         replica = Replica.open(os.path.join(place, "replica.db"), schema, offer=offer, identity=identity, zone=zone, clock=clock)
         try:
             yield Pair(authority, replica, clock, identity, dict(claims or {}))

@@ -13,7 +13,6 @@ import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
 
 from attrs import evolve
 
@@ -36,6 +35,7 @@ from offlinekit.testing._shops import (
     fail_inside,
     fill,
     flipped,
+    holding,
     ordinals,
     place,
     placed,
@@ -47,8 +47,6 @@ from offlinekit.testing._shops import (
 from offlinekit.view import View
 
 __all__ = ["StoreContract"]
-
-E = TypeVar("E", bound=BaseException)
 
 
 class StoreContract(Reading):
@@ -205,6 +203,14 @@ class StoreContract(Reading):
                 after = all_of(snapshot, start, receipt.id)
                 assert all(one != two for one, two in zip(before, after, strict=True)), (before, after)
                 assert snapshot.honoured(later)
+
+    def test_a_snapshot_with_an_age_is_enough_and_one_without_holds_everything(self, tmp_path: Path) -> None:
+        """However young the one before is."""
+        with self.open(tmp_path) as store, self.open(tmp_path) as other:
+            for n in range(6):
+                put(other, place("a", n))
+                with store.snapshot(age_s=60.0 * (n % 2), enough=holding("a", n)) as snapshot:
+                    assert holding("a", n)(snapshot)
 
     def test_no_snapshot_shows_half_of_a_transaction(self, tmp_path: Path) -> None:
         """Two records that are always changed together are always seen together."""

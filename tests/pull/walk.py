@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-
-import apsw
 
 from offlinekit.exceptions import TransportError
 from offlinekit.protocol import messages as m
 from offlinekit.protocol.codec import decode_answer
+from tests.pull.crashing import CrashError, crashing
 from tests.pull.hushing import hush, hush_write
 from tests.pull.oracle import Dump, Held
 from tests.pull.pulling import Pulling
@@ -36,10 +34,6 @@ ALL = {c.name: tuple(c.fields) for c in SCHEMA}
 _LETTER = {"city": "c", "customer": "k", "order": "o", "product": "p"}
 
 
-class CrashError(Exception):
-    """The device's process ends here."""
-
-
 class Walk:
     """One random walk."""
 
@@ -50,6 +44,9 @@ class Walk:
         self.clock = VirtualClock()
         self.head = Head(folder, self.rng, self.clock)
         self.head.inline_rows, self.head.guard_held = 7, 4
+        self.head.snapshot_age_s = 0.25 if seed % 2 else 0.0
+        self.head.after_answer = self.look
+        self.dumps: dict[bytes, Dump] = {}
         self.head.restart()
         self.head.sql("CREATE UNIQUE INDEX product_label ON product(name,price)")  # so that REPLACE deletes others
         self.head.store.reconcile()
@@ -79,9 +76,20 @@ class Walk:
         """A dump of a replica."""
         return Held(str(dev.path), {c.name: c.replicated for c in dev.schema})
 
+    def look(self) -> None:
+        """Dumps the authority's file where a snapshot was just taken, which may be answered from after later writes."""
+        age_s = self.head.snapshot_age_s
+        with self.head.store.snapshot(age_s=age_s) as snapshot:
+            if not age_s or snapshot.cursor not in self.dumps:
+                self.dumps[snapshot.cursor] = Dump(str(self.head.path), ALL)
+            self.answered_from = snapshot.cursor
+
     def dump(self) -> Dump:
-        """A dump of the authority's file."""
-        return Dump(str(self.head.path), ALL)
+        """A dump of what the last answer was made from."""
+        self.counts["older snapshot"] += any(
+            self.dumps[self.answered_from].rows[c] != rows for c, rows in Dump(str(self.head.path), ALL).rows.items()
+        )
+        return self.dumps[self.answered_from]
 
     # -- what the authority's programs do
 
@@ -309,11 +317,12 @@ class Walk:
         """Each request arrives twice; the device sees the answer to the first or to the second."""
         pull = Pulling(self, dev)
         while pull.effect is not None:
-            backs = [pull.ask()]
+            answers = [(pull.ask(), pull.must, pull.bound)]
             if self.rng.random() < 0.2:
-                self.head.restart()
-            backs.append(pull.ask())
-            if not pull.give(self.rng.choice(backs)):
+                self.head.restart()  # whose first snapshot is a newer one
+            answers.append((pull.ask(), pull.must, pull.bound))
+            back, pull.must, pull.bound = self.rng.choice(answers)
+            if not pull.give(back):
                 break
 
     def overtaken(self, dev: Dev) -> None:
@@ -404,6 +413,7 @@ class Walk:
         """Once faults stop, a bounded number of rounds is enough, and one more moves nothing."""
         self.log.append("settle")
         for _ in range(16):
+            self.clock.seconds += 0.25  # by then, snapshots hold what others have written and operators have said
             if dev.outbox():
                 kind = dev.run(dev.exchanger.push()).kind
                 self.counts[kind] += kind in ("fork", "revoked", "new_history")
@@ -432,6 +442,7 @@ class Walk:
         """Something happens."""
         r, dev = self.rng, self.rng.choice(self.devs)
         self.at += 1
+        self.clock.seconds += 0.05
         happens: list[tuple[int, Callable[[], object]]] = [
             (10, lambda: self.writes(r.randrange(1, 5))),
             (14, lambda: self.pull(dev)),
@@ -461,29 +472,3 @@ class Walk:
             self.step()
         for dev in self.devs:
             self.settle(dev)
-
-
-@contextmanager
-def crashing(dev: Dev, rng: random.Random) -> Iterator[None]:
-    """The device's process ends at its next commit, or when it opens a collection's own file."""
-    where = rng.choice(["commit", "file", "file"])
-
-    def at_commit() -> bool:
-        raise CrashError
-
-    def at_open(db: apsw.Connection) -> None:
-        name = db.filename
-        if name.startswith(f"{dev.path}.") and "incoming" not in name:
-            raise CrashError
-
-    if where == "commit":
-        dev.store.db.set_commit_hook(at_commit)
-    else:
-        apsw.connection_hooks.append(at_open)
-    try:
-        yield
-    finally:
-        if where == "commit":
-            dev.store.db.set_commit_hook(None)
-        else:
-            apsw.connection_hooks.remove(at_open)

@@ -7,6 +7,7 @@ into selections and the oracle reads by itself.
 
 from __future__ import annotations
 
+import copy
 import os
 import random
 import shutil
@@ -228,6 +229,8 @@ class Head:
         self.counts: dict[str, int] = {}
         self.claims: dict[str, dict[str, Any]] = {}
         self.scopes, self.inline_rows, self.guard_held = dict(SCOPES), 5000, 1000
+        self.snapshot_age_s = 0.0
+        self.after_answer: Callable[[], None] = lambda: None
         self.start()
 
     def start(self) -> None:
@@ -235,7 +238,7 @@ class Head:
         self.store = SQLiteStore(self.path, clock=self.clock, random=self.rng.randbytes)
         self.authority = Authority(
             self.store, self.schema, offer=OFFER, scopes=self.scopes, files=str(self.folder / "files"),
-            random=self.rng.randbytes,
+            snapshot_age_s=self.snapshot_age_s, random=self.rng.randbytes,
         )  # fmt: skip
         self.authority.allow("sell", writes={Order: ["insert", "update", "delete"], Item: ["insert", "update", "delete"]})
         self.puller = self.authority.puller
@@ -254,6 +257,12 @@ class Head:
         """A new process on the same file."""
         self.stop()
         self.start()
+
+    def twin(self) -> Head:
+        """Another process on the same file."""
+        other = copy.copy(self)
+        other.start()
+        return other
 
     def sql(self, sql: str, *bindings: Any) -> None:
         """A plain write by another program; what the tables refuse does not happen."""
@@ -282,7 +291,9 @@ class Head:
 
     def handle(self, body: bytes, identity: str) -> bytes:
         """Answers a request."""
-        return self.authority.handle(body, identity, self.claims[identity])
+        answer = self.authority.handle(body, identity, self.claims[identity])
+        self.after_answer()
+        return answer
 
 
 class Dev:

@@ -111,7 +111,8 @@ class Head:
         """Starts the process."""
         store = SQLiteStore(self.path, clock=self.clock)
         self.authority = Authority(store, SCHEMA, offer=OFFER, scopes={Order: everything, Line: everything},
-                                   conflicts={Line: "authority_wins"}, files=str(self.folder / "files"))  # fmt: skip
+                                   conflicts={Line: "authority_wins"}, files=str(self.folder / "files"),
+                                   snapshot_age_s=0)  # fmt: skip
         with self.authority.transaction() as tx:
             tx.connection.execute(EFFECTS)
         for name, writes in (

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import secrets
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 
 import apsw
@@ -24,8 +24,9 @@ from offlinekit.nodes import Filter, Value, everything
 from offlinekit.query import Query
 from offlinekit.schema import CollectionInfo, Schema
 from offlinekit.selection import Step
-from offlinekit.store.port import Device, Receipt, Scopes
+from offlinekit.store.port import Device, Receipt, Scopes, Snapshot
 from offlinekit.store.sqlite.connection import code_of, connect, mapped, savepoint, write_transaction
+from offlinekit.store.sqlite.published import Connections, Publisher
 from offlinekit.store.sqlite.reading import Reader
 from offlinekit.store.sqlite.tracking import META, Tracking, create_table_sql, side_table
 from offlinekit.view import View, view_of
@@ -61,6 +62,8 @@ class SQLiteStore:
         self._lock = threading.RLock()
         self._idle: list[apsw.Connection] = []
         self._pool = threading.Lock()
+        self._closed = False
+        self._publisher = Publisher(self.clock, Connections(self._borrow, self._give_back, self._open))
         self._schema: Schema | None = None
         self._tracking: dict[str, Tracking] = {}
         self._seen_schema = -1
@@ -144,34 +147,65 @@ class SQLiteStore:
 
     # -- transactions
 
+    def _borrow(self) -> apsw.Connection:
+        with self._pool:
+            if self._idle:
+                return self._idle.pop()
+        return connect(self.path)
+
+    def _give_back(self, db: apsw.Connection) -> None:
+        if not db.get_autocommit():
+            db.execute("ROLLBACK")
+        with self._pool:
+            if not self._closed:
+                self._idle.append(db)
+                return
+        db.close()
+
     @contextmanager
     def _reader(self) -> Iterator[apsw.Connection]:
-        with self._pool:
-            db = self._idle.pop() if self._idle else None
-        db = db or connect(self.path)
+        db = self._borrow()
         try:
             yield db
         finally:
-            if not db.get_autocommit():
-                db.execute("ROLLBACK")
-            with self._pool:
-                self._idle.append(db)
+            self._give_back(db)
 
     @contextmanager
-    def snapshot(self) -> Iterator[SQLiteSnapshot]:
-        """A read transaction at a published cursor."""
-        with mapped(self.path), self._reader() as db:
-            db.execute("BEGIN")
-            self._check(db)
-            cursor = self._current(db)
-            if cursor is None:
-                db.execute("ROLLBACK")
-                with self._lock, write_transaction(self._writer, self.path):
-                    cursor = self._close_epoch(self._writer, self.now())
+    def snapshot(self, *, age_s: float = 0.0, enough: Callable[[Snapshot], bool] | None = None) -> Iterator[SQLiteSnapshot]:
+        """A read transaction at a published cursor: with an age, one that the process shares."""
+        with mapped(self.path):
+            if age_s <= 0:
+                with self._reader() as db:
+                    yield SQLiteSnapshot(self, db, self._open([db]))
+            else:
+
+                def suits(db: apsw.Connection, cursor: bytes) -> bool:
+                    return enough is None or enough(SQLiteSnapshot(self, db, cursor))
+
+                with self._publisher.take(age_s, suits) as (db, cursor):
+                    yield SQLiteSnapshot(self, db, cursor)
+
+    def _open(self, connections: Sequence[apsw.Connection]) -> bytes:
+        """Opens read transactions at the newest cursor, which is returned: on the first connection, and on others if it can."""
+        first = connections[0]
+        first.execute("BEGIN")
+        self._check(first)
+        cursor = self._current(first)
+        if cursor is None:
+            first.execute("ROLLBACK")
+            with self._lock, write_transaction(self._writer, self.path):
+                cursor = self._close_epoch(self._writer, self.now())
+                for db in connections:
                     db.execute("BEGIN")
                     self._check(db)  # also opens the snapshot, while nobody else can commit
                     db.execute("SELECT epoch FROM ok_now").get  # noqa: B018
-            yield SQLiteSnapshot(self, db, cursor)
+            return cursor
+        for db in connections[1:]:
+            db.execute("BEGIN")
+            self._check(db)
+            if self._current(db) != cursor:  # somebody has committed meanwhile
+                db.execute("ROLLBACK")
+        return cursor
 
     def _current(self, db: apsw.Connection) -> bytes | None:
         """The newest published cursor if nothing was touched after it."""
@@ -253,8 +287,10 @@ class SQLiteStore:
             self._writer.execute("INSERT OR IGNORE INTO ok_projection VALUES(?,?)", (hash_, msgspec.msgpack.encode(fields)))
 
     def close(self) -> None:
-        """Closes every connection."""
+        """Closes every connection; those in use when their users have ended."""
+        self._publisher.close()
         with self._lock, self._pool:
+            self._closed = True
             for db in (self._writer, *self._idle):
                 db.close()
             self._idle.clear()

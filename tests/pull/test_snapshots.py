@@ -1,0 +1,118 @@
+"""Pulls share a snapshot for a quarter of a second, and none of them is answered from one that its device has outrun."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from offlinekit.protocol import messages as m
+from tests.pull.pair import ALL_MINE, Pair, sell, shown
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> Iterator[Pair]:
+    """Both sides, with a snapshot that is shared until the clock has moved by 0.25 s; Ana has pulled her customers."""
+    made = Pair(tmp_path)
+    made.head.snapshot_age_s = 0.25
+    made.head.restart()
+    made.ana.select(ALL_MINE)
+    made.bob.select(ALL_MINE)
+    made.sync(made.ana)
+    yield made
+    made.close()
+
+
+def epochs(pair: Pair) -> int:
+    """How many points of its history the authority has published."""
+    return int(pair.head.db.execute("SELECT count(*) FROM ok_mark").get)
+
+
+def test_pulls_within_the_window_share_an_epoch_and_what_was_evaluated(pair):
+    ana = pair.device("ana")
+    ana.select(ALL_MINE)
+    before, evaluated = epochs(pair), pair.head.puller.counts["evaluated"]
+    pair.customer(20, "r0")
+    pair.sync(ana)
+    assert shown(ana, "customer") == {"k0", "k2", "k4", "k6", "k8"}, "what the snapshot holds"
+    assert (epochs(pair), pair.head.puller.counts["evaluated"]) == (before, evaluated)
+    pair.clock.seconds += 0.25
+    for dev in (ana, pair.ana):
+        assert dev.pull().put["customer"] == 1
+    assert epochs(pair) == before + 1
+    assert pair.head.puller.counts["evaluated"] == evaluated + 2, "customers and cities, once for both devices"
+
+
+def test_picks_and_unpicks_of_one_device_are_nothing_to_another(pair):
+    """What the two share is left as it is."""
+    other = pair.device("ana")
+    other.select({"customer": {"quick": {"mine": {}}, "unpicks": [("k0",)]}})
+    pair.sync(other)
+    assert shown(other, "customer") == {"k2", "k4", "k6", "k8"}
+    other.select({"customer": {"quick": {"in_city": {"city": "nowhere"}}, "picks": [("k0",)]}})
+    pair.sync(other)
+    assert shown(other, "customer") == {"k0"}
+    third = pair.device("ana")
+    third.select(ALL_MINE)
+    pair.sync(third)
+    assert shown(third, "customer") == {"k0", "k2", "k4", "k6", "k8"}
+    third.select({"customer": {"quick": {"in_city": {"city": "nowhere"}}}})
+    pair.sync(third)
+    assert shown(third, "customer") == set()
+
+
+def test_a_device_is_never_answered_without_what_it_has_sent(pair):
+    sell(pair.ana, "d1")
+    assert pair.ana.push().outcomes == {"accepted": 1}
+    assert pair.ana.pull().put["order"] == 1
+    delta = pair.ana.answers[-1]
+    assert isinstance(delta, m.Delta)
+    assert len(delta.receipts) == 1
+    assert pair.ana.pull().kind == "same"
+
+
+def test_an_awaited_receipt_alone_takes_a_new_snapshot(pair):
+    """Another process has answered the push, and the device does not name the push's cursor as its witness."""
+    sell(pair.ana, "d1")
+    assert pair.ana.push().outcomes == {"accepted": 1}
+    with pair.ana.store.write():
+        pair.ana.store.set_meta("witness", b"")
+    assert pair.ana.pull().put["order"] == 1
+
+
+def test_a_cursor_of_another_process_is_never_taken_for_another_history(pair):
+    other = pair.head.twin()
+    pair.customer(20, "r0")
+    assert pair.ana.run(pair.ana.exchanger.pull()).kind == "same", "this process has not looked yet"
+    pair.ana.head = other
+    assert pair.ana.pull().put["customer"] == 1
+    pair.ana.head = pair.head
+    pair.customer(22, "r0")
+    assert pair.ana.pull().put["customer"] == 1, "its snapshot is older than the device's cursor"
+    other.stop()
+
+
+def test_a_restored_authority_is_noticed_all_the_same(pair):
+    pair.head.copy()
+    pair.customer(20, "r0")
+    pair.clock.seconds += 0.25
+    pair.sync(pair.ana)
+    pair.head.restore(0)
+    assert pair.bob.pull().kind == "delta"
+    assert pair.ana.pull().kind == "new_history"
+
+
+def test_a_preview_and_the_pull_after_it_agree_within_the_window(pair):
+    pair.customer(21, "r1")
+    said = pair.bob.run(pair.bob.exchanger.preview(pair.bob.selection()))
+    pair.customer(23, "r1")
+    assert pair.bob.pull().put["customer"] == said.parts["customer"].fetch
+
+
+def test_the_window_can_be_closed(pair):
+    pair.head.snapshot_age_s = 0.0
+    pair.head.restart()
+    for n in (20, 22):
+        pair.customer(n, "r0")
+        assert pair.ana.pull().put["customer"] == 1
