@@ -38,7 +38,12 @@ def authority_in(folder: str) -> Authority:
     """The authority, which any process may serve."""
     store = SQLiteStore(os.path.join(folder, "head.db"))
     made = Authority(
-        store, SCHEMA, offer=OFFER, scopes={Part: everything, Order: everything}, files=os.path.join(folder, "files")
+        store,
+        SCHEMA,
+        offer=OFFER,
+        scopes={Part: everything, Order: everything},
+        files=os.path.join(folder, "files"),
+        snapshot_age_s=0,
     )
     made.allow("sell", writes={Order: "insert"})
     made.puller.inline_rows = 3
