@@ -26,7 +26,7 @@ from offlinekit.schema import CollectionInfo, Schema
 from offlinekit.selection import Step
 from offlinekit.store.port import Device, Receipt, Scopes
 from offlinekit.store.sqlite.connection import code_of, connect, mapped, savepoint, write_transaction
-from offlinekit.store.sqlite.reading import Reader
+from offlinekit.store.sqlite.reading import Reader, durable_position
 from offlinekit.store.sqlite.tracking import META, Tracking, create_table_sql, side_table
 from offlinekit.view import View, view_of
 
@@ -325,7 +325,7 @@ class SQLiteSnapshot:
 
     def durable_position(self, before: float) -> int:
         """The newest position published before that time."""
-        return _durable(self.db, before)
+        return durable_position(self.db, before)
 
 
 class SQLiteUnit:
@@ -418,7 +418,7 @@ class SQLiteUnit:
         """Drops bodies of old receipts."""
         old = "SELECT id FROM ok_receipt WHERE body IS NOT NULL AND position<=? LIMIT ?"  # by the index ok_receipt_whole
         sql = f"UPDATE ok_receipt SET body=NULL WHERE id IN ({old})"
-        self.connection.execute(sql, (_durable(self.connection, before), limit))
+        self.connection.execute(sql, (durable_position(self.connection, before), limit))
         return int(self.connection.changes())
 
     def device(self, device: bytes) -> Device | None:
@@ -452,12 +452,6 @@ def _device(db: apsw.Connection, device: bytes) -> Device | None:
     sql = "SELECT identity,turn,previous,request,revoked,confirmed FROM ok_device WHERE device=?"
     row = next(iter(db.execute(sql, (device,))), None)
     return None if row is None else Device(row[0], row[1], row[2], row[3], bool(row[4]), row[5])
-
-
-def _durable(db: apsw.Connection, before: float) -> int:
-    """The position that was published last before that time; a clock that was far behind once makes no later one durable."""
-    sql = "SELECT epoch FROM ok_mark WHERE at<? ORDER BY at DESC, epoch DESC LIMIT 1"
-    return int(db.execute(sql, (before,)).get or 0)
 
 
 def _where(info: CollectionInfo) -> str:
