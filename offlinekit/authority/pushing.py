@@ -30,6 +30,8 @@ __all__ = ["FAILURES_MAX", "PUSH_MAX", "Pusher"]
 
 PUSH_MAX = 1000
 FAILURES_MAX = 5
+COMPACTED_MIN = 100
+FORGOTTEN = "it was refused some time ago, and the details are not kept so long"
 NOT_YOURS = "the record of '{}' would not be yours"
 _log = logging.getLogger("offlinekit.authority")
 
@@ -72,6 +74,7 @@ class Pusher:
         self.conflicts, self.random = conflicts, random
         self.intents: dict[str, Intent] = {}
         self.counts: dict[str, int] = {}
+        self.compact_after_s = DURABLE_S
 
     def answer(self, request: m.Push, asker: Asker, fields: Mapping[bytes, Mapping[str, Sequence[str]]]) -> m.Answer:
         """The answer to a push."""
@@ -87,6 +90,9 @@ class Pusher:
                 device = unit.device(request.device)
                 assert device is not None
                 results = self._process(request.mutations, push, unit)
+                # Twice as many as were added, so that the very traffic that makes receipts whole makes them compact.
+                limit = COMPACTED_MIN + 2 * len(request.mutations)
+                self._count("compacted", unit.compact_receipts(now - self.compact_after_s, limit))
                 cursor = unit.publish(now)
         except ConstraintViolated:
             return self._one_by_one(request, push, now)
@@ -120,8 +126,8 @@ class Pusher:
         self._count("fork")
         return m.Fork()
 
-    def _count(self, what: str) -> None:
-        self.counts[what] = self.counts.get(what, 0) + 1
+    def _count(self, what: str, times: int = 1) -> None:
+        self.counts[what] = self.counts.get(what, 0) + times
 
     def _process(self, mutations: Sequence[m.WireMutation], push: _Push, unit: Unit) -> list[m.WireReceipt]:
         results = []
@@ -173,7 +179,7 @@ class Pusher:
     def _reject(self, wire: m.WireMutation, push: _Push, unit: Unit, reason: Reject) -> m.WireReceipt:
         found = unit.begin_receipt(wire.id, push.asker.identity)
         if found is not None:
-            return self._stored(found, push)
+            return self._stored(found, wire, push, unit)
         return self._complete(wire, push, unit, self._rejection(wire, reason))
 
     def _rejection(self, wire: m.WireMutation, reason: Reject) -> m.WireReceipt:
@@ -182,17 +188,50 @@ class Pusher:
     def _complete(self, wire: m.WireMutation, push: _Push, unit: Unit, result: m.WireReceipt,
                   digests: Mapping[str, bytes] | None = None) -> m.WireReceipt:  # fmt: skip
         result = msgspec.structs.replace(result, position=unit.position)
-        body = msgspec.msgpack.encode([result, dict(digests or {})])
-        unit.complete_receipt(Receipt(wire.id, push.asker.identity, result.outcome, unit.position, result.code, body))
+        left = dict(digests or {})
+        body = msgspec.msgpack.encode([result, left])
+        # What follows an accepted mutation names the digest of what was sent, which is what is here; else it must stay known.
+        kept = msgspec.msgpack.encode(left) if result.outcome == "transformed" else b""
+        unit.complete_receipt(Receipt(wire.id, push.asker.identity, result.outcome, unit.position, result.code, body, kept))
         return result
 
-    def _stored(self, receipt: Receipt, push: _Push) -> m.WireReceipt:
-        """The stored answer, for the identity that it was given to."""
+    def _stored(self, receipt: Receipt, wire: m.WireMutation, push: _Push, unit: Unit) -> m.WireReceipt:
+        """The stored answer, for the identity that it was given to.
+
+        Of a compact one the details are gone: a refusal says so, and the records that were written are told as they are now.
+        """
         if receipt.identity != push.asker.identity:
             return m.WireReceipt(id=receipt.id, outcome="rejected", code="not_allowed", message="this id is somebody else's")
         if receipt.body:
             return _body(receipt)[0]
-        return m.WireReceipt(id=receipt.id, outcome=receipt.outcome, position=receipt.position, code=receipt.code)
+        refused = receipt.outcome == "rejected"
+        records = [] if refused else self._as_they_are(receipt.outcome == "transformed", wire, push, unit)
+        return m.WireReceipt(id=receipt.id, outcome=receipt.outcome, position=receipt.position, code=receipt.code,
+                             message=FORGOTTEN if refused else "", records=records)  # fmt: skip
+
+    def _as_they_are(self, transformed: bool, wire: m.WireMutation, push: _Push, unit: Unit) -> list[m.WireRecord]:
+        """The ordinals of records that a mutation inserted long ago; if it was transformed, what all of its records are now."""
+        records = []
+        for c in wire.changes:
+            info, key = self.schema.collections.get(c.collection), tuple(c.key)
+            if info is None or info.device_only or len(key) != len(info.key):
+                continue  # not what the receipt was given for
+            actual = self._visible(info, unit.get(info, key), key, wire, push, unit)
+            place = unit.place(info, key) if c.op == "insert" and actual is not None else None
+            record = m.WireRecord(collection=info.name, key=list(key), ordinal=place[0] if place else 0)
+            if transformed:
+                record = msgspec.structs.replace(record, values=actual, gone=actual is None)
+            if transformed or place:
+                records.append(record)
+        return records
+
+    def _visible(self, info: CollectionInfo, now: Mapping[str, Value] | None, key: Key, wire: m.WireMutation, push: _Push,
+                 unit: Unit) -> dict[str, Value] | None:  # fmt: skip
+        """What the device may see of a record: nothing out of scope, and fields that replicate."""
+        if now is None or not unit.in_scope(info, key, push.scopes):
+            return None
+        shown = push.fields.get(wire.projection, {}).get(info.name, info.replicated)
+        return {n: now[n] for n in shown if n in info.replicated}
 
     # -- one mutation
 
@@ -202,7 +241,7 @@ class Pusher:
             with unit.savepoint():
                 found = unit.begin_receipt(wire.id, push.asker.identity)
                 if found is not None:
-                    return self._stored(found, push)
+                    return self._stored(found, wire, push, unit)
                 self._check_after(wire, push, unit)
                 try:
                     with unit.savepoint():
@@ -262,8 +301,8 @@ class Pusher:
         known: dict[str, set[bytes]] = {}
         for id_ in wire.after:
             receipt = unit.receipt(id_)
-            if receipt is not None and receipt.body:
-                for place, digest in _body(receipt)[1].items():
+            if receipt is not None:
+                for place, digest in _left(receipt).items():
                     known.setdefault(place, set()).add(digest)
         return known
 
@@ -306,22 +345,20 @@ class Pusher:
                  unit: Unit) -> tuple[m.WireReceipt, dict[str, bytes]]:  # fmt: skip
         """Accepted or transformed, with what the device must show: records read back after everything ran."""
         records, digests, transformed = [], {}, False
-        shown = push.fields.get(wire.projection, {})
         for work in works:
             info = work.edit.info
-            fields = [n for n in shown.get(info.name, info.replicated) if n in info.replicated]
             now = unit.get(info, work.key)
-            in_scope = now is not None and unit.in_scope(info, work.key, push.scopes)
             if now is not None:
                 digests[_place(info, work.key)] = record_digest(now[n] for n in info.replicated)
-            expected = None if work.expected is None else {n: work.expected[n] for n in fields}
-            actual = {n: now[n] for n in fields} if now is not None and in_scope else None
-            place = unit.place(info, work.key) if work.edit.before is None and in_scope and not work.dropped else None
+            actual = self._visible(info, now, work.key, wire, push, unit)
+            inserted = work.edit.before is None and actual is not None and not work.dropped
+            place = unit.place(info, work.key) if inserted else None
             record = m.WireRecord(collection=info.name, key=list(work.key), ordinal=place[0] if place else 0)
-            if actual != expected or work.dropped:
+            differs = work.dropped or not _as_expected(actual, work.expected)
+            if differs:
                 transformed = True
                 record = msgspec.structs.replace(record, values=actual, gone=actual is None)
-            if actual != expected or work.dropped or place:
+            if differs or place:
                 records.append(record)
         outcome = "transformed" if transformed else "accepted"
         return m.WireReceipt(id=wire.id, outcome=outcome, records=records), digests
@@ -329,6 +366,19 @@ class Pusher:
 
 def _body(receipt: Receipt) -> tuple[m.WireReceipt, dict[str, bytes]]:
     return msgspec.msgpack.decode(receipt.body, type=tuple[m.WireReceipt, dict[str, bytes]])
+
+
+def _left(receipt: Receipt) -> dict[str, bytes]:
+    """The digests of the records as a mutation left them, as far as they are still known."""
+    if receipt.body:
+        return _body(receipt)[1]
+    return msgspec.msgpack.decode(receipt.kept, type=dict[str, bytes]) if receipt.kept else {}
+
+
+def _as_expected(actual: Mapping[str, Value] | None, expected: Mapping[str, Value] | None) -> bool:
+    if actual is None or expected is None:
+        return actual is expected
+    return all(value == expected[name] for name, value in actual.items())
 
 
 def _place(info: CollectionInfo, key: Key) -> str:

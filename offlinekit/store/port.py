@@ -28,7 +28,7 @@ Scopes = Mapping[str, Filter]
 
 @frozen
 class Receipt:
-    """The durable answer to a mutation; `body` holds the details that the device is shown."""
+    """The durable answer to a mutation; `body` holds the details that the device is shown, `kept` what outlives them."""
 
     id: bytes
     identity: str
@@ -36,6 +36,7 @@ class Receipt:
     position: int
     code: str = ""
     body: bytes = b""
+    kept: bytes = b""
 
 
 @frozen
@@ -160,6 +161,10 @@ class Unit(Protocol):
 
     def receipt(self, id_: bytes) -> Receipt | None:
         """A stored receipt."""
+        ...
+
+    def compact_receipts(self, before: float, limit: int) -> int:
+        """Drops the bodies of up to `limit` receipts whose positions were published before that time; returns of how many."""
         ...
 
     def device(self, device: bytes) -> Device | None:

@@ -364,6 +364,27 @@ class StoreContract(Reading):
             with store.unit() as unit:
                 assert unit.begin_receipt(b"m" * 16, "rep") is None
 
+    def test_old_receipts_become_compact_a_portion_at_a_time(self, tmp_path: Path) -> None:
+        """The body goes and all else stays; younger ones stay whole, and so does what is rolled back."""
+        old, young = ([Receipt(os.urandom(16), "rep", "rejected", 0, "why", b"body", b"kept") for _ in range(n)] for n in (5, 2))
+        with self.open(tmp_path) as store:
+            for receipts, at in ((old, 1000.0), (young, 2000.0)):
+                with store.unit() as unit:
+                    for n, receipt in enumerate(receipts):
+                        receipts[n] = evolve(receipt, position=unit.position)
+                        assert unit.begin_receipt(receipt.id, "rep") is None
+                        unit.complete_receipt(receipts[n])
+                    unit.publish(at)
+            fail_inside(store, lambda unit: unit.compact_receipts(3000.0, 99))
+            with store.unit() as unit:
+                assert [unit.receipt(r.id) for r in (*old, *young)] == [*old, *young]
+                assert unit.compact_receipts(1000.0, 99) == 0
+                assert [unit.compact_receipts(1500.0, 3) for _ in range(3)] == [3, 2, 0]
+        with self.open(tmp_path) as store, store.unit() as unit:
+            assert [unit.begin_receipt(r.id, "rep") for r in old] == [evolve(r, body=b"") for r in old]
+            assert [unit.receipt(r.id) for r in young] == young
+            assert unit.compact_receipts(3000.0, 99) == 2
+
     def test_what_is_known_of_a_device_is_kept(self, tmp_path: Path) -> None:
         """Every field; notes for the operator change none of it."""
         known = Device("rep", b"turn", b"previous", b"request", False, 1234.5)

@@ -35,7 +35,7 @@ class Walk:
 
     def __init__(self, folder: Path, seed: int) -> None:
         self.rng = random.Random(seed)
-        self.head = Head(folder, self.rng)
+        self.head = Head(folder, self.rng, compacts=seed % 2 == 1)
         self.devices = [Device(self.head, name, self.rng) for name in ("ana", "bea")]
         self.counts: Counter[str] = Counter()
         self.serial = 0
@@ -208,6 +208,7 @@ def walk(folder: Path, seed: int, steps: int, *, restores: bool = False) -> Coun
                 device.check()
             assert [s.after for s in device.sent if s.state == "parked"] == []
         world.counts["steps"] = steps
+        world.counts["heard late"] = sum(device.counts.get("heard late", 0) for device in world.devices)
         return world.counts
     finally:
         world.close()
@@ -221,7 +222,16 @@ def test_every_mutation_takes_effect_once_and_in_order(tmp_path: Path) -> None:
         (tmp_path / str(seed)).mkdir()
         total += walk(tmp_path / str(seed), seed, 120)
     _write("walks", total)
-    for seen in ("accepted", "transformed", "rejected", "push answer lost", "push lost", "replayed push", "resolved"):
+    for seen in (
+        "accepted",
+        "transformed",
+        "rejected",
+        "push answer lost",
+        "push lost",
+        "replayed push",
+        "resolved",
+        "heard late",
+    ):
         assert total[seen], seen
 
 
@@ -235,6 +245,7 @@ def test_a_restored_authority_gets_what_it_has_lost_once(tmp_path: Path) -> None
     _write("restored", total)
     assert total["restored"]
     assert total["push new_history"] + total["pull new_history"]
+    assert total["heard late"]
 
 
 def _write(part: str, counts: Counter[str]) -> None:

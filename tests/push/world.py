@@ -17,6 +17,7 @@ from typing import Any
 from attrs import Factory, mutable
 
 from offlinekit.authority import Authority
+from offlinekit.authority.pushing import FORGOTTEN
 from offlinekit.exceptions import ConstraintViolated, Reject, StateError
 from offlinekit.exchange import Exchanger, Fetch, Steps
 from offlinekit.nodes import everything
@@ -99,8 +100,8 @@ def difference(before: Rows, after: Rows) -> dict[Place, tuple[str, Row]]:
 class Head:
     """The authority's file and the process that serves it."""
 
-    def __init__(self, folder: Path, rng: random.Random) -> None:
-        self.folder, self.rng, self.clock = folder, rng, MovableClock()
+    def __init__(self, folder: Path, rng: random.Random, *, compacts: bool = False) -> None:
+        self.folder, self.rng, self.clock, self.compacts = folder, rng, MovableClock(), compacts
         self.path = folder / "head.db"
         self.requests: list[tuple[bytes, str]] = []
         self.hiccups: dict[str, int] = {}
@@ -113,6 +114,8 @@ class Head:
         self.authority = Authority(store, SCHEMA, offer=OFFER, scopes={Order: everything, Line: everything},
                                    conflicts={Line: "authority_wins"}, files=str(self.folder / "files"),
                                    snapshot_age_s=0)  # fmt: skip
+        if self.compacts:  # a push makes the receipts of all pushes before it compact
+            self.authority.pusher.compact_after_s = -60.0
         with self.authority.transaction() as tx:
             tx.connection.execute(EFFECTS)
         for name, writes in (
@@ -301,6 +304,7 @@ class Device:
             if mutation is None:
                 continue
             mutation.state = receipt.outcome
+            self.counts["heard late"] = self.counts.get("heard late", 0) + (receipt.message == FORGOTTEN)
             if receipt.outcome == "rejected":
                 for waiting in self.dependents(receipt.id):
                     waiting.state = "parked"

@@ -27,7 +27,7 @@ from offlinekit.selection import Step
 from offlinekit.store.port import Device, Receipt, Scopes, Snapshot
 from offlinekit.store.sqlite.connection import code_of, connect, mapped, savepoint, write_transaction
 from offlinekit.store.sqlite.published import Connections, Publisher
-from offlinekit.store.sqlite.reading import Reader
+from offlinekit.store.sqlite.reading import Reader, durable_position
 from offlinekit.store.sqlite.tracking import META, Tracking, create_table_sql, side_table
 from offlinekit.view import View, view_of
 
@@ -73,6 +73,8 @@ class SQLiteStore:
         with self._lock, write_transaction(self._writer, self.path):
             for statement in META.split(";"):
                 self._writer.execute(statement)
+            if not self._writer.execute("SELECT 1 FROM pragma_table_info('ok_receipt') WHERE name='kept'").get:
+                self._writer.execute("ALTER TABLE ok_receipt ADD COLUMN kept BLOB")  # the file is of an earlier build
             self._writer.execute("INSERT OR IGNORE INTO ok_meta VALUES('secret', ?)", (self.random(32),))
         self.secret: bytes = self._writer.execute("SELECT value FROM ok_meta WHERE name='secret'").get
 
@@ -361,7 +363,7 @@ class SQLiteSnapshot:
 
     def durable_position(self, before: float) -> int:
         """The newest position published before that time."""
-        return int(self.db.execute("SELECT coalesce(max(epoch),0) FROM ok_mark WHERE at<?", (before,)).get)
+        return durable_position(self.db, before)
 
 
 class SQLiteUnit:
@@ -441,21 +443,29 @@ class SQLiteUnit:
         """Claims a mutation id, or returns the stored receipt."""
         found = self.receipt(id_)
         if found is None:
-            self.connection.execute("INSERT INTO ok_receipt VALUES(?,?,'open',0,'',NULL)", (id_, identity))
+            sql = "INSERT INTO ok_receipt(id,identity,outcome,position,code) VALUES(?,?,'open',0,'')"
+            self.connection.execute(sql, (id_, identity))
         return found
 
     def complete_receipt(self, receipt: Receipt) -> None:
         """Fills in the claimed receipt."""
         self.connection.execute(
-            "UPDATE ok_receipt SET outcome=?,position=?,code=?,body=? WHERE id=?",
-            (receipt.outcome, receipt.position, receipt.code, receipt.body, receipt.id),
+            "UPDATE ok_receipt SET outcome=?,position=?,code=?,body=?,kept=? WHERE id=?",
+            (receipt.outcome, receipt.position, receipt.code, receipt.body or None, receipt.kept or None, receipt.id),
         )
 
     def receipt(self, id_: bytes) -> Receipt | None:
         """A stored receipt."""
-        sql = "SELECT id,identity,outcome,position,code,coalesce(body,x'') FROM ok_receipt WHERE id=?"
+        sql = "SELECT id,identity,outcome,position,code,coalesce(body,x''),coalesce(kept,x'') FROM ok_receipt WHERE id=?"
         row = next(iter(self.connection.execute(sql, (id_,))), None)
         return None if row is None else Receipt(*row)
+
+    def compact_receipts(self, before: float, limit: int) -> int:
+        """Drops bodies of old receipts."""
+        old = "SELECT id FROM ok_receipt WHERE body IS NOT NULL AND position<=? LIMIT ?"  # by the index ok_receipt_whole
+        sql = f"UPDATE ok_receipt SET body=NULL WHERE id IN ({old})"
+        self.connection.execute(sql, (durable_position(self.connection, before), limit))
+        return int(self.connection.changes())
 
     def device(self, device: bytes) -> Device | None:
         """What is known of a device."""

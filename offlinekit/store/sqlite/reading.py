@@ -18,7 +18,13 @@ from offlinekit.selection import Step
 from offlinekit.store.sqlite.tracking import side_table
 from offlinekit.view import View, signed, view_of
 
-__all__ = ["Reader"]
+__all__ = ["Reader", "durable_position"]
+
+
+def durable_position(db: apsw.Connection, before: float) -> int:
+    """The position that was published last before that time; a clock that was far behind once makes no later one durable."""
+    sql = "SELECT epoch FROM ok_mark WHERE at<? ORDER BY at DESC, epoch DESC LIMIT 1"
+    return int(db.execute(sql, (before,)).get or 0)
 
 
 class Reader:
