@@ -148,7 +148,7 @@ class Authority:
         if isinstance(request, m.Push):
             named |= {w.projection for w in request.mutations if w.projection}
         found: dict[bytes, Projection] = {}
-        for hash_ in named:
+        for hash_ in sorted(named):
             known = self.store.projection(hash_)
             if known is None and request.fields and hash_ in request.fields:
                 known = request.fields[hash_]
