@@ -18,7 +18,6 @@ __all__ = [
     "CONTENT_MAX",
     "CONTENT_TYPE",
     "INLINE_MAX",
-    "REFUSALS",
     "WIRE_MAX",
     "decode_answer",
     "decode_request",
@@ -30,18 +29,6 @@ CONTENT_MAX = 32 << 20
 CONTENT_TYPE = "application/vnd.offlinekit"
 _COMPRESS_FROM = 1024
 _HEAD = b"OK1"
-
-REFUSALS = {
-    "invalid": "the request breaks a rule of the protocol or the schema",
-    "not_offered": "the selection names what the offer does not hold, or no longer; its user must choose anew",
-    "not_allowed": "no scope permits it",
-    "identity": "the replica belongs to another identity",
-    "version": "the protocol version is not served",
-    "not_tracked": "the authority does not see the changes of a collection; its operator must reconcile",
-    "busy": "the store is held by another program; try again",
-    "unknown_file": "the file's name has expired or is not yours; ask again",
-    "internal": "an unexpected error; the authority's log has it",
-}
 
 T = TypeVar("T")
 _encoder = msgspec.msgpack.Encoder()

@@ -134,15 +134,22 @@ class Replica:
 
     def sql(self, statement: str, bindings: Sequence[Value] | Mapping[str, Value] = ()) -> list[tuple[Value, ...]]:
         """One SELECT over the replica's tables, in storage values; table and field names are those of the schema."""
-        db = self._db()
-        if any(self._expired_condition(info, db) is not None for info in self.schema.replicated):
-            raise SelectionExpired("raw SQL", at(self.selection.until or 0))
-        return self.store.raw(db, statement, bindings, write=False)
+        return self.raw(self._db(), statement, bindings, write=False)
+
+    def raw(self, db: apsw.Connection, statement: str, bindings: Sequence[Value] | Mapping[str, Value], *,
+            write: bool) -> list[tuple[Value, ...]]:  # fmt: skip
+        """One statement of the application; after the selection's end over device-only tables alone."""
+        until = self._expired()
+        return self.store.raw(db, statement, bindings, write=write, expired=None if until is None else at(until))
+
+    def _expired(self) -> float | None:
+        """When the selection ended; None while it is valid."""
+        until = self.selection.until
+        return until if until is not None and self.now() >= until else None
 
     def _expired_condition(self, info: CollectionInfo, db: apsw.Connection) -> str | None:
         """None while the selection is valid; then the condition over `r` that a record may still be read, "0" for none."""
-        until = self.selection.until
-        if info.device_only or until is None or self.now() < until:
+        if info.device_only or self._expired() is None:
             return None
         parts = []
         if db.execute(f"SELECT 1 FROM {quote(info.name)} WHERE _ordinal<0 LIMIT 1").get:
@@ -165,8 +172,8 @@ class Replica:
         """A local transaction: `with replica.transaction("place_order") as tx`. Without an intent: device-only collections."""
         if intent is not None:
             self.schema.intent(intent)
-            until = self.selection.until
-            if until is not None and self.now() >= until:
+            until = self._expired()
+            if until is not None:
                 raise SelectionExpired("what a new document needs", at(until))
         return Transaction(self, intent)
 

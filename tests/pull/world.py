@@ -14,6 +14,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -228,6 +229,7 @@ class Head:
         self.copies: list[tuple[float, Path]] = []
         self.counts: dict[str, int] = {}
         self.claims: dict[str, dict[str, Any]] = {}
+        self.trace = sha256()
         self.scopes, self.inline_rows, self.guard_held = dict(SCOPES), 5000, 1000
         self.snapshot_age_s = 0.0
         self.after_answer: Callable[[], None] = lambda: None
@@ -290,8 +292,9 @@ class Head:
         self.start()
 
     def handle(self, body: bytes, identity: str) -> bytes:
-        """Answers a request."""
+        """Answers a request; every byte of both goes into the trace."""
         answer = self.authority.handle(body, identity, self.claims[identity])
+        self.trace.update(body + answer)
         self.after_answer()
         return answer
 
