@@ -215,6 +215,23 @@ def empty(main: str) -> tuple[str, Any, list[Any]]:
     return path, View(), []
 
 
+@pytest.mark.slow
+def test_a_build_takes_no_more_memory_for_more_records(pair: Pair, tmp_path: Path) -> None:
+    """Its cache and the sorting for its indexes stay small, whatever arrives."""
+    text, rows = "x" * 400, 100_000
+    bulk = str(tmp_path / "sent")
+    records = ((n, f"{n * 7919 % rows:09}{text}", "", "") for n in range(1, rows + 1))
+    replica_files.write_bulk(bulk, [("part", SCHEMA.info("part").replicated, records)])
+    used = apsw.memory_used()
+    apsw.memory_high_water(True)
+    build = Build(pair.replica.store.path, SCHEMA.info("part"), 1, 7)
+    build.fill(file_of(pair.replica.store.path, "part", 0), bulk, View(), [])
+    build.seal(build.view(), b"", b"")
+    build.close()
+    assert os.path.getsize(build.path) > 80 << 20
+    assert apsw.memory_high_water() - used < 24 << 20
+
+
 # -- upgrades
 
 
