@@ -208,6 +208,20 @@ def test_a_small_answer_follows_a_generation_that_is_replaced_while_it_looks(pai
         assert other.select(Part).count() == ROWS + 2
 
 
+def test_a_transaction_reads_what_became_current_just_before_it_began(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    with again(pair) as other:
+        follow = replica_files.follow
+
+        def slow(*args: Any) -> None:
+            follow(*args)
+            monkeypatch.undo()
+            assert pair.sync().answers == ["bulk"]
+
+        monkeypatch.setattr("offlinekit.store.sqlite.replica_store.follow", slow)
+        with other.store.locked() as db:
+            assert db.execute("SELECT count(*) FROM part").get == ROWS
+
+
 def empty(main: str) -> tuple[str, Any, list[Any]]:
     """A file without records, no drops and no records inline."""
     path = main + ".sent"
