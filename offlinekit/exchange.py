@@ -27,7 +27,7 @@ from offlinekit.protocol.state import state_digest
 from offlinekit.protocol.version import PROTOCOL_VERSION
 from offlinekit.query import Query
 from offlinekit.selection import Selection
-from offlinekit.store.sqlite.applying import Applied, apply_answer
+from offlinekit.store.sqlite.applying import apply_answer
 from offlinekit.store.sqlite.incoming import Incoming
 from offlinekit.store.sqlite.replica_store import ReplicaStore
 from offlinekit.store.sqlite.replica_sync import (
@@ -96,6 +96,16 @@ class Previewed:
     parts: dict[str, m.PreviewPart]
 
 
+@frozen
+class _Arriving:
+    """An answer whose file is on its way: what the request started from, and the clock's offset when the answer came."""
+
+    start: Held
+    answer: m.Delta
+    offset: float
+    incoming: Incoming
+
+
 PullSteps: TypeAlias = Generator[Effect, bytes, Moved]
 PushSteps: TypeAlias = Generator[Effect, bytes, Pushed]
 Steps: TypeAlias = Generator[Effect, bytes, Any]
@@ -107,6 +117,7 @@ class Exchanger:
     def __init__(self, store: ReplicaStore, program: str = "", progress: Callable[[int, int], None] | None = None) -> None:
         self.store, self.program = store, program
         self.progress = progress or (lambda done, size: None)
+        self._arriving: _Arriving | None = None
 
     def _common(self, device: bytes) -> dict[str, Any]:
         return {"version": PROTOCOL_VERSION, "device": device, "identity": self.store.identity,
@@ -120,9 +131,17 @@ class Exchanger:
     # -- pull
 
     def pull(self, *, report: bool = False) -> PullSteps:
-        """Asks for what changed and applies it."""
+        """Asks for what changed and applies it; first goes on with a file whose fetching was interrupted.
+
+        To be resumed, a broken connection is thrown into the generator as a TransportError; what else ends it forgets the file.
+        """
         self.store.tidy()
         start = held(self.store)
+        if self._arriving is not None:
+            was = self._arriving.start
+            if (was.groups, was.selection) == (start.groups, start.selection):
+                return (yield from self._arrive(self._arriving))
+            self.forget()
         answer = yield from self._ask(start, None, report)
         if isinstance(answer, m.Same):
             with self.store.lock:
@@ -193,24 +212,36 @@ class Exchanger:
         """Applies a delta, after fetching its file; an answer to another state, delivered late or twice, is ignored."""
         if answer.state != self._state(start):
             return Moved("stale")
-        incoming = None if answer.file is None else self._incoming(answer.file)
-        try:
-            if answer.file is not None and incoming is not None:
-                if not (yield from self._fetch(answer.file.name, incoming, start.selection)):
-                    return Moved("cancelled")
-            applied = self._apply(start, answer, None if incoming is None else incoming.unpack())
-        finally:
-            if incoming is not None:
-                incoming.close()
-        if applied is None:
-            return Moved("stale")
-        size = answer.file.size if answer.file else 0
-        return Moved("bulk" if answer.file else "delta", applied.put, applied.drop, size, answer.unfit)
+        offset = answer.now - self.store.clock.now()  # of now: a file may be on its way for hours
+        if answer.file is None:
+            return self._apply(start, answer, offset, None)
+        self._arriving = _Arriving(start, answer, offset, self._incoming(answer.file))
+        return (yield from self._arrive(self._arriving))
 
-    def _apply(self, start: Held, answer: m.Delta, path: str | None) -> Applied | None:
+    def _arrive(self, it: _Arriving) -> PullSteps:
+        """Fetches what is missing of a file and applies the answer; a broken connection leaves what is here for the next pull."""
+        assert it.answer.file is not None
+        interrupted = False
+        try:
+            if not (yield from self._fetch(it.answer.file.name, it.incoming, it.start.selection)):
+                return Moved("cancelled")
+            return self._apply(it.start, it.answer, it.offset, it.incoming.unpack())
+        except TransportError as error:
+            interrupted = error.retryable
+            raise
+        finally:
+            if not interrupted:
+                self.forget()
+
+    def forget(self) -> None:
+        """Gives up a file whose fetching was interrupted."""
+        arriving, self._arriving = self._arriving, None
+        if arriving is not None:
+            arriving.incoming.close()
+
+    def _apply(self, start: Held, answer: m.Delta, offset: float, path: str | None) -> Moved:
         store = self.store
-        also = {"offset": answer.now - store.clock.now(), "pulled": answer.now, "claims": answer.claims,
-                "selected": start.selection}  # fmt: skip
+        also = {"offset": offset, "pulled": answer.now, "claims": answer.claims, "selected": start.selection}
         applied = apply_answer(
             store,
             {g: t for g, t, _ in start.groups},
@@ -221,9 +252,11 @@ class Exchanger:
             witness=start.witness,
             still=lambda: selection_bytes(store, store.db) == start.selection,
         )
-        if applied is not None:
-            take_receipts(store, answer.receipts, also, answer.durable_through, complete=True)
-        return applied
+        if applied is None:
+            return Moved("stale")
+        take_receipts(store, answer.receipts, also, answer.durable_through, complete=True)
+        size = answer.file.size if answer.file else 0
+        return Moved("bulk" if answer.file else "delta", applied.put, applied.drop, size, answer.unfit)
 
     def _incoming(self, manifest: m.Manifest) -> Incoming:
         """Where a file is collected; a name that the authority cannot have made is not asked for."""

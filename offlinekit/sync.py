@@ -126,6 +126,7 @@ class Driver:
                 task.cancel()
             await asyncio.gather(*self._asked, return_exceptions=True)
             await self.transport.close()
+            await self._work(self.exchanger.forget)
             self._set(state="stopped", progress=None)
             for waiter in self._waiters:
                 if not waiter.future.done():
@@ -240,10 +241,14 @@ class Driver:
             effect = await self._work(next, steps)
             while effect is not None:
                 if isinstance(effect, Fetch):
-                    if fetching and self._wake.is_set():
-                        self._wake.clear()
-                        await self._push_all()
-                    answer = await self._call(self.transport.fetch, effect.name, effect.offset)
+                    try:
+                        if fetching and self._wake.is_set():
+                            self._wake.clear()
+                            await self._push_all()
+                        answer = await self._call(self.transport.fetch, effect.name, effect.offset)
+                    except TransportError as error:  # raised again by the exchange, which will go on from here
+                        effect = await self._work(steps.throw, error)
+                        continue
                 else:
                     answer = await self._call(self.transport.exchange, effect.body)
                 effect = await self._work(steps.send, answer)

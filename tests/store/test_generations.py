@@ -208,11 +208,42 @@ def test_a_small_answer_follows_a_generation_that_is_replaced_while_it_looks(pai
         assert other.select(Part).count() == ROWS + 2
 
 
+def test_a_transaction_reads_what_became_current_just_before_it_began(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    with again(pair) as other:
+        follow = replica_files.follow
+
+        def slow(*args: Any) -> None:
+            follow(*args)
+            monkeypatch.undo()
+            assert pair.sync().answers == ["bulk"]
+
+        monkeypatch.setattr("offlinekit.store.sqlite.replica_store.follow", slow)
+        with other.store.locked() as db:
+            assert db.execute("SELECT count(*) FROM part").get == ROWS
+
+
 def empty(main: str) -> tuple[str, Any, list[Any]]:
     """A file without records, no drops and no records inline."""
     path = main + ".sent"
     replica_files.write_bulk(path, [("part", SCHEMA.info("part").replicated, [])])
     return path, View(), []
+
+
+@pytest.mark.slow
+def test_a_build_takes_no_more_memory_for_more_records(pair: Pair, tmp_path: Path) -> None:
+    """Its cache and the sorting for its indexes stay small, whatever arrives."""
+    text, rows = "x" * 400, 100_000
+    bulk = str(tmp_path / "sent")
+    records = ((n, f"{n * 7919 % rows:09}{text}", "", "") for n in range(1, rows + 1))
+    replica_files.write_bulk(bulk, [("part", SCHEMA.info("part").replicated, records)])
+    used = apsw.memory_used()
+    apsw.memory_high_water(True)
+    build = Build(pair.replica.store.path, SCHEMA.info("part"), 1, 7)
+    build.fill(file_of(pair.replica.store.path, "part", 0), bulk, View(), [])
+    build.seal(build.view(), b"", b"")
+    build.close()
+    assert os.path.getsize(build.path) > 80 << 20
+    assert apsw.memory_high_water() - used < 24 << 20
 
 
 # -- upgrades

@@ -22,6 +22,10 @@ from offlinekit.view import View, digest, pack_view, signed, view_of
 
 __all__ = ["Build"]
 
+# Sorting for an index takes as much again, and temporary data stays in files: in memory it would grow with the records. All
+# is written in order here, so that a larger cache makes nothing faster.
+CACHE_KB = 8_000
+
 
 class Build:
     """A generation in the making: `fill`, `seal`, and `close` once it is current or given up.
@@ -39,10 +43,9 @@ class Build:
             try:
                 self.db.set_busy_timeout(BUSY_MS)
                 self.db.config(apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0)
-                # Without `main.`, files attached later would be locked as well. Temporary data stays in files: in memory it
-                # would grow with the records.
+                # Without `main.`, files attached later would be locked as well.
                 for setting in ("main.locking_mode=exclusive", "main.journal_mode=off", "main.synchronous=off", "fullfsync=on",
-                                "main.cache_size=-32000"):  # fmt: skip
+                                f"main.cache_size=-{CACHE_KB}"):  # fmt: skip
                     self.db.execute(f"PRAGMA {setting}")
                 self.db.execute("BEGIN EXCLUSIVE")
                 for statement in (*STATE.split(";"), f"PRAGMA main.user_version={version}", *collection_sql(info, indexes=False)):
