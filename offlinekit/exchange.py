@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
 from hashlib import sha256
 from typing import Any, TypeAlias
@@ -73,7 +73,7 @@ Effect: TypeAlias = Send | Fetch
 
 @mutable
 class Moved:
-    """The result of a pull: its kind of answer, and what it moved by collection."""
+    """The result of a pull: its kind of answer, and what it moved by collection; `more`: it was not about every collection."""
 
     kind: str
     put: dict[str, int] = Factory(dict)
@@ -81,6 +81,7 @@ class Moved:
     bytes: int = 0
     unfit: int = 0
     detail: str = ""
+    more: bool = False
 
 
 @mutable
@@ -122,16 +123,20 @@ class Exchanger:
 
     # -- pull
 
-    def pull(self, *, report: bool = False) -> PullSteps:
-        """Asks for what changed and applies it."""
-        start = held(self.store)
+    def pull(self, *, report: bool = False, load: bool = False) -> PullSteps:
+        """Asks for what changed and applies it: of what was loaded, or to `load` what comes next by priority.
+
+        Whoever calls it again to load as long as there is more has everything at one point of the authority's history.
+        """
+        start = held(self.store, load=load)
         answer = yield from self._ask(start, None, report)
         if isinstance(answer, m.Same):
             with self.store.lock:
-                if self._state(held(self.store)) != self._state(start):
+                if self._state(held(self.store, load=load)) != self._state(start):
                     return Moved("stale")
+                _check_all_there(start, ())
                 self._receipts(start, answer)
-            return Moved("same")
+            return Moved("same", more=not start.complete)
         if isinstance(answer, m.NewHistory):
             new_history(self.store)
             return Moved("new_history")
@@ -149,7 +154,7 @@ class Exchanger:
 
     def preview(self, candidate: Selection) -> Generator[Effect, bytes, Previewed]:
         """What saving this selection would fetch and drop; moves nothing."""
-        answer = yield from self._ask(held(self.store), candidate.encode(), False)
+        answer = yield from self._ask(held(self.store, load=None), candidate.encode(), False)
         if isinstance(answer, m.Previewed):
             return Previewed(answer.collections)
         if isinstance(answer, m.NewHistory):
@@ -163,7 +168,7 @@ class Exchanger:
             **self._common(start.device), "state": self._state(start), "witness": start.witness,
             "awaited": list(start.awaited), "report": self._report() if report else None,
         }  # fmt: skip
-        if all(t == b"" for _, t, _ in start.groups):
+        if not any(g.tokens for g in start.groups):
             common |= {"table": table, "selection": start.selection}  # nobody can know this state yet
         for _ in range(ROUNDS_MAX):
             request = m.Pull(**common) if candidate is None else m.Preview(candidate=candidate, **common)
@@ -184,15 +189,20 @@ class Exchanger:
     def _state(self, start: Held) -> bytes:
         return state_digest(_table(start), self.store.projection)
 
+    def _meta(self, start: Held, now: float) -> dict[str, Any]:
+        """The small values that an answer leaves; the selection holds when no collection stands at an older one."""
+        meta: dict[str, Any] = {"offset": now - self.store.clock.now(), "pulled": now}
+        return {**meta, "selected": start.selection} if start.complete else meta
+
     def _receipts(self, start: Held, answer: m.Same) -> None:
-        offset = answer.now - self.store.clock.now()
-        meta = {"offset": offset, "pulled": answer.now, "selected": start.selection}
-        take_receipts(self.store, answer.receipts, meta, answer.durable_through, complete=True)
+        meta = self._meta(start, answer.now)
+        take_receipts(self.store, answer.receipts, meta, answer.durable_through, complete=start.complete)
 
     def _take(self, start: Held, answer: m.Delta) -> PullSteps:
         """Applies a delta, after fetching its file; an answer to another state, delivered late or twice, is ignored."""
         if answer.state != self._state(start):
             return Moved("stale")
+        _check_all_there(start, answer.groups)
         path: str | None = None
         try:
             if answer.file is not None:
@@ -207,15 +217,15 @@ class Exchanger:
         if applied is None:
             return Moved("stale")
         size = answer.file.size if answer.file else 0
-        return Moved("bulk" if answer.file else "delta", applied.put, applied.drop, size, answer.unfit)
+        kind = "bulk" if answer.file else "delta"
+        return Moved(kind, applied.put, applied.drop, size, answer.unfit, more=not start.complete)
 
     def _apply(self, start: Held, answer: m.Delta, path: str | None) -> Applied | None:
         store = self.store
-        also = {"offset": answer.now - store.clock.now(), "pulled": answer.now, "claims": answer.claims,
-                "selected": start.selection}  # fmt: skip
+        also = {**self._meta(start, answer.now), "claims": answer.claims}
         applied = apply_answer(
             store,
-            {g: t for g, t, _ in start.groups},
+            start.groups,
             map(group_delta, answer.groups),
             path,
             settled=answer.receipts,
@@ -224,7 +234,7 @@ class Exchanger:
             still=lambda: selection_bytes(store, store.db) == start.selection,
         )
         if applied is not None:
-            take_receipts(store, answer.receipts, also, answer.durable_through, complete=True)
+            take_receipts(store, answer.receipts, also, answer.durable_through, complete=start.complete)
         return applied
 
     def _fetch(self, manifest: m.Manifest, path: str, selection: bytes) -> Generator[Effect, bytes, bool]:
@@ -297,8 +307,19 @@ class Exchanger:
 
 def _table(start: Held) -> m.Table:
     """What the state of a replica stands for."""
-    groups = [m.GroupState(collections=list(g), token=t, holds=any(c in start.holding for c in g)) for g, t, _ in start.groups]
+    groups = [
+        m.GroupState(collections=list(g.collections), token=g.tokens[0] if g.tokens else b"", also=list(g.tokens[1:]),
+                     holds=any(c in start.holding for c in g.collections))
+        for g in start.groups
+    ]  # fmt: skip
     return m.Table(selection=selection_digest(start.selection), groups=groups, implicit=start.implicit)
+
+
+def _check_all_there(start: Held, answered: Sequence[m.Group]) -> None:
+    """What was never loaded, or is to be joined, is in the answer whatever was touched: else loading would never end."""
+    there = {c for g in answered for c in g.collections}
+    if missing := [c for g in start.groups if len(g.tokens) != 1 for c in g.collections if c not in there]:
+        raise ProtocolError(f"the authority left out what it was asked for: {', '.join(missing)}")
 
 
 def _incoming(main: str, name: str) -> str:
