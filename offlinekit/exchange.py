@@ -11,7 +11,7 @@ generator may be thrown away at any step. Everything durable happens in the stor
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from hashlib import sha256
 from typing import Any, TypeAlias
 
@@ -28,6 +28,7 @@ from offlinekit.protocol.version import PROTOCOL_VERSION
 from offlinekit.query import Query
 from offlinekit.selection import Selection
 from offlinekit.store.sqlite.applying import apply_answer
+from offlinekit.store.sqlite.groups import Group
 from offlinekit.store.sqlite.incoming import Incoming
 from offlinekit.store.sqlite.replica_store import ReplicaStore
 from offlinekit.store.sqlite.replica_sync import (
@@ -70,7 +71,7 @@ Effect: TypeAlias = Send | Fetch
 
 @mutable
 class Moved:
-    """The result of a pull: its kind of answer, and what it moved by collection."""
+    """The result of a pull: its kind of answer, and what it moved by collection; `more`: it was not about every collection."""
 
     kind: str
     put: dict[str, int] = Factory(dict)
@@ -78,6 +79,7 @@ class Moved:
     bytes: int = 0
     unfit: int = 0
     detail: str = ""
+    more: bool = False
 
 
 @mutable
@@ -98,14 +100,19 @@ class Previewed:
 
 @frozen
 class _Arriving:
-    """An answer whose file is on its way: what the request started from, and the clock's offset when the answer came."""
+    """An answer whose file is on its way: what the request started from, and the small values of when the answer came.
+
+    `pulled` is when an answer came before: another one that comes while the fetching is interrupted is the newer one.
+    """
 
     start: Held
     answer: m.Delta
-    offset: float
+    meta: dict[str, Any]
+    pulled: float | None
     incoming: Incoming
 
 
+_Question: TypeAlias = tuple[bytes, tuple[Group, ...], bytes]
 PullSteps: TypeAlias = Generator[Effect, bytes, Moved]
 PushSteps: TypeAlias = Generator[Effect, bytes, Pushed]
 Steps: TypeAlias = Generator[Effect, bytes, Any]
@@ -117,7 +124,7 @@ class Exchanger:
     def __init__(self, store: ReplicaStore, program: str = "", progress: Callable[[int, int], None] | None = None) -> None:
         self.store, self.program = store, program
         self.progress = progress or (lambda done, size: None)
-        self._arriving: _Arriving | None = None
+        self._arriving: dict[_Question, _Arriving] = {}
 
     def _common(self, device: bytes) -> dict[str, Any]:
         return {"version": PROTOCOL_VERSION, "device": device, "identity": self.store.identity,
@@ -130,25 +137,26 @@ class Exchanger:
 
     # -- pull
 
-    def pull(self, *, report: bool = False) -> PullSteps:
-        """Asks for what changed and applies it; first goes on with a file whose fetching was interrupted.
+    def pull(self, *, report: bool = False, load: bool = False) -> PullSteps:
+        """Asks for what changed and applies it: of what was loaded, or to `load` what comes next by priority.
 
-        To be resumed, a broken connection is thrown into the generator as a TransportError; what else ends it forgets the file.
+        Whoever calls it again to load as long as there is more has everything at one point of the authority's history.
+        Where the fetching of a file was interrupted it goes on, once the same is to be asked again. To be resumed, a broken
+        connection is thrown into the generator as a TransportError; what else ends it forgets the file.
         """
         self.store.tidy()
-        start = held(self.store)
-        if self._arriving is not None:
-            was = self._arriving.start
-            if (was.groups, was.selection) == (start.groups, start.selection):
-                return (yield from self._arrive(self._arriving))
-            self.forget()
+        start = held(self.store, load=load)
+        arriving = self._resumable(start, load)
+        if arriving is not None:
+            return (yield from self._arrive(arriving))
         answer = yield from self._ask(start, None, report)
         if isinstance(answer, m.Same):
             with self.store.lock:
-                if self._state(held(self.store)) != self._state(start):
+                if self._state(held(self.store, load=load)) != self._state(start):
                     return Moved("stale")
+                _check_all_there(start, ())
                 self._receipts(start, answer)
-            return Moved("same")
+            return Moved("same", more=not start.complete)
         if isinstance(answer, m.NewHistory):
             new_history(self.store)
             return Moved("new_history")
@@ -168,7 +176,7 @@ class Exchanger:
 
     def preview(self, candidate: Selection) -> Generator[Effect, bytes, Previewed]:
         """What saving this selection would fetch and drop; moves nothing."""
-        answer = yield from self._ask(held(self.store), candidate.encode(), False)
+        answer = yield from self._ask(held(self.store, load=None), candidate.encode(), False)
         if isinstance(answer, m.Previewed):
             return Previewed(answer.collections)
         if isinstance(answer, m.NewHistory):
@@ -182,7 +190,7 @@ class Exchanger:
             **self._common(start.device), "state": self._state(start), "witness": start.witness,
             "awaited": list(start.awaited), "report": self._report() if report else None,
         }  # fmt: skip
-        if all(t == b"" for _, t, _ in start.groups):
+        if not any(g.tokens for g in start.groups):
             common |= {"table": table, "selection": start.selection}  # nobody can know this state yet
         for _ in range(ROUNDS_MAX):
             request = m.Pull(**common) if candidate is None else m.Preview(candidate=candidate, **common)
@@ -203,20 +211,27 @@ class Exchanger:
     def _state(self, start: Held) -> bytes:
         return state_digest(_table(start), self.store.projection)
 
+    def _meta(self, start: Held, now: float) -> dict[str, Any]:
+        """The small values that an answer leaves; the selection holds when no collection stands at an older one."""
+        meta: dict[str, Any] = {"offset": now - self.store.clock.now(), "pulled": now}
+        return {**meta, "selected": start.selection} if start.complete else meta
+
     def _receipts(self, start: Held, answer: m.Same) -> None:
-        offset = answer.now - self.store.clock.now()
-        meta = {"offset": offset, "pulled": answer.now, "selected": start.selection}
-        take_receipts(self.store, answer.receipts, meta, answer.durable_through, complete=True)
+        meta = self._meta(start, answer.now)
+        take_receipts(self.store, answer.receipts, meta, answer.durable_through, complete=start.complete)
 
     def _take(self, start: Held, answer: m.Delta) -> PullSteps:
         """Applies a delta, after fetching its file; an answer to another state, delivered late or twice, is ignored."""
         if answer.state != self._state(start):
             return Moved("stale")
-        offset = answer.now - self.store.clock.now()  # of now: a file may be on its way for hours
+        _check_all_there(start, answer.groups)
+        meta = {**self._meta(start, answer.now), "claims": answer.claims}  # of now: a file may be on its way for hours
         if answer.file is None:
-            return self._apply(start, answer, offset, None)
-        self._arriving = _Arriving(start, answer, offset, self._incoming(answer.file))
-        return (yield from self._arrive(self._arriving))
+            return self._apply(start, answer, meta, None)
+        pulled, question = self.store.meta("pulled", self.store.reader()), _question(start)
+        self._forget(question)
+        self._arriving[question] = _Arriving(start, answer, meta, pulled, self._incoming(answer.file))
+        return (yield from self._arrive(self._arriving[question]))
 
     def _arrive(self, it: _Arriving) -> PullSteps:
         """Fetches what is missing of a file and applies the answer; a broken connection leaves what is here for the next pull."""
@@ -225,38 +240,52 @@ class Exchanger:
         try:
             if not (yield from self._fetch(it.answer.file.name, it.incoming, it.start.selection)):
                 return Moved("cancelled")
-            return self._apply(it.start, it.answer, it.offset, it.incoming.unpack())
+            overtaken = self.store.meta("pulled", self.store.reader()) != it.pulled
+            meta = {n: v for n, v in it.meta.items() if n == "selected" or not overtaken}
+            return self._apply(it.start, it.answer, meta, it.incoming.unpack())
         except TransportError as error:
             interrupted = error.retryable
             raise
         finally:
             if not interrupted:
-                self.forget()
+                self._forget(_question(it.start))
 
-    def forget(self) -> None:
-        """Gives up a file whose fetching was interrupted."""
-        arriving, self._arriving = self._arriving, None
+    def _resumable(self, start: Held, load: bool) -> _Arriving | None:
+        """The file that answers what is to be asked. It waits while others are asked for; who asks no more gives it up."""
+        if self._arriving:
+            asked = (_question(start), _question(held(self.store, load=not load)))
+            for question in [q for q in self._arriving if q not in asked]:
+                self._forget(question)
+        return self._arriving.get(_question(start))
+
+    def _forget(self, question: _Question) -> None:
+        arriving = self._arriving.pop(question, None)
         if arriving is not None:
             arriving.incoming.close()
 
-    def _apply(self, start: Held, answer: m.Delta, offset: float, path: str | None) -> Moved:
+    def forget(self) -> None:
+        """Gives up the files whose fetching was interrupted."""
+        for question in list(self._arriving):
+            self._forget(question)
+
+    def _apply(self, start: Held, answer: m.Delta, meta: dict[str, Any], path: str | None) -> Moved:
         store = self.store
-        also = {"offset": offset, "pulled": answer.now, "claims": answer.claims, "selected": start.selection}
         applied = apply_answer(
             store,
-            {g: t for g, t, _ in start.groups},
+            start.groups,
             map(group_delta, answer.groups),
             path,
             settled=answer.receipts,
-            also=also,
+            also=meta,
             witness=start.witness,
-            still=lambda: selection_bytes(store, store.db) == start.selection,
+            still=lambda: (store.meta("device"), selection_bytes(store, store.db)) == (start.device, start.selection),
         )
         if applied is None:
             return Moved("stale")
-        take_receipts(store, answer.receipts, also, answer.durable_through, complete=True)
+        take_receipts(store, answer.receipts, meta, answer.durable_through, complete=start.complete)
         size = answer.file.size if answer.file else 0
-        return Moved("bulk" if answer.file else "delta", applied.put, applied.drop, size, answer.unfit)
+        kind = "bulk" if answer.file else "delta"
+        return Moved(kind, applied.put, applied.drop, size, answer.unfit, more=not start.complete)
 
     def _incoming(self, manifest: m.Manifest) -> Incoming:
         """Where a file is collected; a name that the authority cannot have made is not asked for."""
@@ -327,8 +356,24 @@ class Exchanger:
 
 def _table(start: Held) -> m.Table:
     """What the state of a replica stands for."""
-    groups = [m.GroupState(collections=list(g), token=t, holds=any(c in start.holding for c in g)) for g, t, _ in start.groups]
+    groups = [
+        m.GroupState(collections=list(g.collections), token=g.tokens[0] if g.tokens else b"", also=list(g.tokens[1:]),
+                     holds=any(c in start.holding for c in g.collections))
+        for g in start.groups
+    ]  # fmt: skip
     return m.Table(selection=selection_digest(start.selection), groups=groups, implicit=start.implicit)
+
+
+def _question(start: Held) -> _Question:
+    """What a file answers that is still on its way; another history makes another device of the replica."""
+    return start.device, start.groups, start.selection
+
+
+def _check_all_there(start: Held, answered: Sequence[m.Group]) -> None:
+    """What was never loaded, or is to be joined, is in the answer whatever was touched: else loading would never end."""
+    there = {c for g in answered for c in g.collections}
+    if missing := [c for g in start.groups if len(g.tokens) != 1 for c in g.collections if c not in there]:
+        raise ProtocolError(f"the authority left out what it was asked for: {', '.join(missing)}")
 
 
 def selection_digest(data: bytes) -> bytes:

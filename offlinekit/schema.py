@@ -241,9 +241,9 @@ class CollectionInfo:
     """What is declared of one collection: names, fields in order, key, flags, indexes."""
 
     def __init__(self, cls: type[Collection], name: str, fields: Mapping[str, Field[Any]], *, writable: bool,
-                 device_only: bool, own_file: bool, indexes: Sequence[Sequence[str]]) -> None:  # fmt: skip
+                 device_only: bool, own_file: bool, priority: int, indexes: Sequence[Sequence[str]]) -> None:  # fmt: skip
         self.cls, self.name, self.fields = cls, name, dict(fields)
-        self.writable, self.device_only, self.own_file = writable, device_only, own_file
+        self.writable, self.device_only, self.own_file, self.priority = writable, device_only, own_file, priority
         self.key = tuple(n for n, f in fields.items() if f.key)
         self.replicated = tuple(n for n, f in fields.items() if not f.online_only)
         self.search = tuple(n for n, f in fields.items() if f.search)
@@ -288,7 +288,7 @@ class CollectionInfo:
         return {name: self.field(name).store(value) for name, value in values.items()}
 
     def describe(self) -> dict[str, Any]:
-        """What makes two declarations the same, as plain data."""
+        """What makes two declarations the same, as plain data; not the priority, of which no file and no answer knows."""
         fields = {
             n: [f.kind.describe(), f.nullable, f.key, f.online_only, f.search, f.target if f.ref is not None else None,
                 None if f.default is _UNSET or f.default is None else str(f.initial())]
@@ -312,7 +312,8 @@ class Collection:
 
     Class arguments: `name` (default: the class name in snake case), `writable` (intents may change it on devices),
     `device_only` (never leaves the device), `own_file` (a large catalogue: replicas hold it in a file of its own, so that
-    loading it makes nobody wait), `indexes` (tuples of field names).
+    loading it makes nobody wait), `priority` (a first load brings collections in rising order; those of one number come
+    together), `indexes` (tuples of field names).
     """
 
     __collection__: ClassVar[CollectionInfo]
@@ -320,7 +321,8 @@ class Collection:
     _open: bool
 
     def __init_subclass__(cls, *, name: str = "", writable: bool = False, device_only: bool = False,
-                          own_file: bool = False, indexes: Sequence[Sequence[str]] = ()) -> None:  # fmt: skip
+                          own_file: bool = False, priority: int = 0,
+                          indexes: Sequence[Sequence[str]] = ()) -> None:  # fmt: skip
         name = name or re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", cls.__name__).lower()
         hints = typing.get_type_hints(cls, localns=dict(sys._getframe(1).f_locals))
         fields: dict[str, Field[Any]] = {}
@@ -339,7 +341,7 @@ class Collection:
             if isinstance(declared, Field) and attribute not in fields:
                 raise SchemaError(f"{cls.__name__}.{attribute} has no type: declare it as {attribute}: Field[...]")
         info = CollectionInfo(cls, name, fields, writable=writable, device_only=device_only, own_file=own_file,
-                              indexes=indexes)  # fmt: skip
+                              priority=priority, indexes=indexes)  # fmt: skip
         for attribute, made in fields.items():
             made.owner = info
             setattr(cls, attribute, made)

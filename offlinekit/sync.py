@@ -20,8 +20,9 @@ from attrs import Factory, evolve, frozen, mutable
 from offlinekit.clock import at
 from offlinekit.exceptions import AuthenticationRequired, NotSynced, Offline, OfflinekitError, TransportError
 from offlinekit.exchange import Effect, Exchanger, Fetch, Moved
+from offlinekit.store.sqlite.groups import cursors
 from offlinekit.store.sqlite.replica_store import ReplicaStore
-from offlinekit.store.sqlite.replica_sync import cursors, selection_bytes
+from offlinekit.store.sqlite.replica_sync import selection_bytes
 from offlinekit.transport.port import Transport
 
 __all__ = ["Driver", "Progress", "Status", "SyncReport", "SyncState"]
@@ -189,16 +190,21 @@ class Driver:
     async def _sync(self) -> None:
         self.report = SyncReport()
         clock = self.store.clock
-        for _ in range(REPEATS_MAX):
+        load, repeats = False, 0
+        while repeats < REPEATS_MAX:
             started = clock.monotonic()
             await self._push_all()
             self.report.seconds["push"] = self.report.seconds.get("push", 0.0) + clock.monotonic() - started
             started = clock.monotonic()
-            moved = await self._drive(self.exchanger.pull(report=True), fetching=True)
+            moved = await self._drive(self.exchanger.pull(report=True, load=load), fetching=True)
             self.report.seconds["pull"] = self.report.seconds.get("pull", 0.0) + clock.monotonic() - started
             self._note(moved, moved.detail or await self._work(self._problem))
-            if moved.kind not in ("new_history", "stale", "cancelled"):
+            if moved.kind in ("new_history", "stale", "cancelled"):
+                repeats += 1
+            elif not moved.more:
                 return
+            load = load or moved.more  # what is held is up to date; then comes what is not, group by group
+            await self._counted()
         raise TransportError("what is asked for changed again and again while it was answered; trying later")
 
     def _note(self, moved: Moved, detail: str) -> None:

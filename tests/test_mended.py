@@ -19,7 +19,7 @@ from offlinekit.protocol.codec import decode_answer, decode_request, encode
 from offlinekit.protocol.state import state_digest
 from offlinekit.schema import projection_digest
 from offlinekit.selection import PICKS_MAX
-from offlinekit.store.sqlite.applying import groups_of
+from offlinekit.store.sqlite.groups import groups_of
 from offlinekit.store.sqlite.inspecting import confirm_drop
 from offlinekit.store.sqlite.replica_files import file_of
 from offlinekit.sync import counts_of
@@ -182,7 +182,7 @@ def test_a_replica_is_consistent_after_an_answer_that_left_a_file_of_its_own_alo
     assert counts_of(pair.replica.store)["consistent"]
     pair.authority.load([Site(code="new", rep="a")])
     pair.sync()
-    assert len(groups_of(pair.replica.store)) == 2
+    assert len(groups_of(pair.replica.store, pair.replica.store.reader())) == 2
     assert counts_of(pair.replica.store)["consistent"]
 
 

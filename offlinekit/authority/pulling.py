@@ -89,6 +89,23 @@ class Asker:
         return cls(identity, claims, sha256(plain).digest()[:16])
 
 
+@frozen
+class _Tokens:
+    """The tokens of a request that are this authority's; `whole` are the groups of which one token tells everything."""
+
+    all: Sequence[Token]
+    by_collection: Mapping[str, Token]
+    whole: frozenset[int]
+
+    @classmethod
+    def of(cls, groups: Sequence[m.GroupState], secret: bytes) -> _Tokens:
+        """Opens them; those of somebody else, or of another history's key, are as good as none."""
+        opened = [[t for data in (g.token, *g.also) if (t := open_token(data, secret)) is not None] for g in groups]
+        found = {c: t for g, tokens in zip(groups, opened, strict=True) for t in tokens for c in g.collections if c in t.parts}
+        whole = [n for n, g in enumerate(groups) if not g.also and opened[n] and set(opened[n][0].parts) == set(g.collections)]
+        return cls([t for tokens in opened for t in tokens], found, frozenset(whole))
+
+
 @mutable
 class _Asked:
     """One pull on its way through: what was asked, resolved."""
@@ -99,7 +116,7 @@ class _Asked:
     selection: Selection
     snapshot: Snapshot
     now: float
-    tokens: dict[int, Token | None]
+    tokens: _Tokens
     fields: Mapping[str, Sequence[str]]
     plan: Plan
     implicit: Mapping[str, View]
@@ -156,8 +173,8 @@ class Puller:
         now = self.store.now()
         if selection.until is not None and now >= selection.until and not isinstance(request, m.Preview):
             return m.Expired(until=selection.until, now=now)
-        tokens = {n: open_token(g.token, self.store.secret) for n, g in enumerate(table.groups)}
-        known = {t.cursor for t in tokens.values() if t is not None} | ({request.witness} if request.witness else set())
+        tokens = _Tokens.of(table.groups, self.store.secret)
+        known = {t.cursor for t in tokens.all} | ({request.witness} if request.witness else set())
 
         def enough(snapshot: Snapshot) -> bool:
             """Not older than anything the device has seen: neither of its cursors, nor its own accepted mutations."""
@@ -170,7 +187,7 @@ class Puller:
             if not all(map(snapshot.honoured, known)):
                 return m.NewHistory()
             confirmed = device is not None and device.confirmed_until > now
-            bounds = _bounds_time(now, [t for t in tokens.values() if t is not None])
+            bounds = _bounds_time(now, tokens.all)
             plan = plan_of(self.schema, self.offer, self.scopes, selection, asker.claims, bounds)
             implicit = {c: unpack_view(b) for c, b in table.implicit.items()}
             asked = _Asked(request, asker, table, selection, snapshot, bounds, tokens, fields, plan, implicit)
@@ -250,8 +267,9 @@ class Puller:
         """Views are cached by scope and digest: by the digest alone, somebody else's ordinals would leak through `drop`."""
         return asked.asker.key + collection.encode(), view_digest
 
-    def _held(self, asked: _Asked, group: m.GroupState, token: Token | None, collection: str) -> View | None:
+    def _held(self, asked: _Asked, group: m.GroupState, collection: str) -> View | None:
         """V, from the cache if a token vouches for it, else from the request; None: the device must be asked."""
+        token = asked.tokens.by_collection.get(collection)
         if token is not None:
             key = self._scope_key(asked, collection, token.parts[collection][1])
             known = self.views.get(key)
@@ -270,20 +288,21 @@ class Puller:
 
     # -- the difference
 
-    def _unchanged(self, asked: _Asked, group: m.GroupState, token: Token | None) -> dict[str, bytes]:
-        """The collections of a group whose token proves that nothing changed, with their digests."""
-        if token is None or token.projection != asked.request.projection or set(token.parts) != set(group.collections):
-            return {}
+    def _unchanged(self, asked: _Asked, group: m.GroupState) -> dict[str, bytes]:
+        """The collections of a group whose tokens prove that nothing changed, with their digests."""
         found = {}
         for collection in group.collections:
+            token = asked.tokens.by_collection.get(collection)
+            if token is None or token.projection != asked.request.projection:
+                continue
             hash_, view_digest = token.parts[collection]
             if hash_ == self._hash(asked, collection):
                 if not asked.snapshot.any_touched(asked.plan.depends(collection), token.cursor):
                     found[collection] = view_digest
         return found
 
-    def _difference(self, asked: _Asked, token: Token | None, collection: str, held: View) -> _Difference:
-        new = self.members(asked, collection)
+    def _difference(self, asked: _Asked, collection: str, held: View) -> _Difference:
+        token, new = asked.tokens.by_collection.get(collection), self.members(asked, collection)
         put, both = new - held, new & held
         if token is None:
             return _Difference(len(held), new, View(new), held - new)
@@ -299,16 +318,13 @@ class Puller:
 
     def _differences(self, asked: _Asked) -> tuple[dict[int, dict[str, bytes]], dict[str, _Difference]] | m.NeedView:
         """For each group what is unchanged, and for each other collection the difference; or the views that are missing."""
-        same = {n: self._unchanged(asked, g, asked.tokens[n]) for n, g in enumerate(asked.table.groups)}
+        same = {n: self._unchanged(asked, g) for n, g in enumerate(asked.table.groups)}
         held: dict[str, View] = {}
         missing: list[str] = []
         for n, group in enumerate(asked.table.groups):
-            token = asked.tokens[n]
-            if token is not None and set(token.parts) != set(group.collections):
-                token = asked.tokens[n] = None
             for collection in group.collections:
                 if collection not in same[n]:
-                    view = self._held(asked, group, token, collection)
+                    view = self._held(asked, group, collection)
                     if view is None:
                         missing.append(collection)
                     else:
@@ -316,8 +332,7 @@ class Puller:
         if missing:
             self._count("need_view")
             return m.NeedView(collections=missing)
-        token_of = {c: asked.tokens[n] for n, g in enumerate(asked.table.groups) for c in g.collections}
-        return same, {c: self._difference(asked, token_of[c], c, v) for c, v in held.items()}
+        return same, {c: self._difference(asked, c, v) for c, v in held.items()}
 
     def _pull(self, asked: _Asked, confirmed: bool) -> m.Answer:
         found = self._differences(asked)
@@ -326,7 +341,9 @@ class Puller:
         same, differences = found
         durable = asked.snapshot.durable_position(self.store.now() - DURABLE_S)
         receipts = sorted(asked.snapshot.receipts(asked.request.awaited))
-        if not differences:
+        groups_asked = enumerate(asked.table.groups)
+        answered = {n: g for n, g in groups_asked if n not in asked.tokens.whole or len(same[n]) < len(g.collections)}
+        if not answered:
             self._count("same")
             return m.Same(now=self.store.now(), durable_through=durable, receipts=receipts)
         if not confirmed and (back := self._guard(asked, differences)):
@@ -334,9 +351,7 @@ class Puller:
             return back
         parts, manifest = self._parts(asked, differences)
         groups = []
-        for n, group in enumerate(asked.table.groups):
-            if len(same[n]) == len(group.collections):
-                continue
+        for n, group in answered.items():
             of_group = {c: parts.get(c) or m.Part(digest=same[n][c]) for c in group.collections}
             token = Token(
                 asked.snapshot.cursor, asked.now, asked.table.selection, asked.request.projection,
@@ -351,14 +366,12 @@ class Puller:
                        now=self.store.now(), durable_through=durable, receipts=receipts)  # fmt: skip
 
     def _guard(self, asked: _Asked, differences: Mapping[str, _Difference]) -> m.HeldBack | None:
-        for n, group in enumerate(asked.table.groups):
-            token = asked.tokens[n]
+        for collection, d in differences.items():
+            token = asked.tokens.by_collection.get(collection)
             if token is not None and token.selection != asked.table.selection:
                 continue  # without a token, as after a restore, nobody knows what was selected: rather too careful
-            for collection in group.collections:
-                d = differences.get(collection)
-                if d is not None and d.held >= self.guard_held and 2 * len(d.drop) > d.held:
-                    return m.HeldBack(collection=collection, held=d.held, drop=len(d.drop))
+            if d.held >= self.guard_held and 2 * len(d.drop) > d.held:
+                return m.HeldBack(collection=collection, held=d.held, drop=len(d.drop))
         return None
 
     def _parts(self, asked: _Asked, differences: Mapping[str, _Difference]) -> tuple[dict[str, m.Part], m.Manifest | None]:
@@ -420,6 +433,6 @@ class Puller:
         return m.PreviewPart(fetch=len(d.put), drop=len(d.drop), hold=len(d.new), bytes=bytes_ + len(pack_view(d.drop)))
 
 
-def _bounds_time(now: float, tokens: list[Token]) -> float:
+def _bounds_time(now: float, tokens: Iterable[Token]) -> float:
     """When time bounds are cut: never earlier than in a token, unless that is more than a grain ahead (a clock once at 2099)."""
     return max([now, *(t.time for t in tokens if t.time <= now + _GRAIN_S)])

@@ -77,12 +77,14 @@ class Request(_Message, frozen=True, kw_only=True, omit_defaults=True):
 class GroupState(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A group of collections that share a cursor: its token, empty before the first pull and after `new_history`.
 
-    `holds` says that some view of the group is not empty.
+    `holds` says that some view of the group is not empty. `also` are further tokens, where parts of the group were loaded apart:
+    the answer then brings all of it to one cursor and one token.
     """
 
     collections: list[str]
     token: bytes = b""
     holds: bool = False
+    also: list[bytes] = field(default_factory=list)
 
 
 class Table(Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -107,8 +107,10 @@ class Pair:
 
     def sync(self, rounds: int = 10) -> SyncReport:
         """Pushes and pulls until nothing is left to do; raises what a transport would."""
-        report, exchanger = SyncReport(), Exchanger(self.replica.store)
-        for _ in range(rounds):
+        report, exchanger, load = SyncReport(), Exchanger(self.replica.store), False
+        left = rounds
+        while left > 0:
+            left -= 1
             pushed = self.drive(exchanger.push())
             report.sent += pushed.sent
             for outcome, count in pushed.outcomes.items():
@@ -118,13 +120,15 @@ class Pair:
                 self.replica.tell(set())
                 if pushed.kind != "revoked" and sum(pushed.outcomes.values()) == pushed.sent:
                     continue
-            moved = self.drive(exchanger.pull())
+            moved = self.drive(exchanger.pull(load=load))
             report.answers.append(moved.kind)
             for into, part in ((report.received, moved.put), (report.dropped, moved.drop)):
                 for name, count in part.items():
                     into[name] = into.get(name, 0) + count
             self.replica.tell({n for n, c in (*moved.put.items(), *moved.drop.items()) if c})
-            if moved.kind not in ("new_history", "stale", "cancelled"):
+            if moved.more:
+                load, left = True, left + 1
+            elif moved.kind not in ("new_history", "stale", "cancelled"):
                 return report
         raise TransportError(f"not settled after {rounds} rounds: {report.answers}")
 

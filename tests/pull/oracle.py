@@ -247,7 +247,7 @@ class Held:
         try:
             db.execute("BEGIN")
             files = dict(db.execute("SELECT collection,generation FROM ok_file"))
-            self.tokens = {"main": db.execute("SELECT token FROM ok_group").get}
+            self.tokens = dict.fromkeys(fields, b"") | dict(db.execute("SELECT collection,token FROM ok_loaded"))
             self.created = list(db.execute("SELECT collection,ordinal,at FROM ok_created"))
             offset = db.execute("SELECT value FROM ok_meta WHERE name='offset'").get
             self.offset = msgspec.msgpack.decode(offset) if offset else 0.0

@@ -12,8 +12,10 @@ from offlinekit.compress import decompress
 from offlinekit.exchange import Effect, Fetch
 from offlinekit.protocol import messages as m
 from offlinekit.protocol.codec import decode_answer
+from offlinekit.store.sqlite.groups import asked_for
+from offlinekit.sync import counts_of
 from offlinekit.view import unpack_view
-from tests.pull.oracle import Oracle, differences
+from tests.pull.oracle import OWN_FILE, Oracle, differences
 from tests.pull.world import DAY, Dev
 
 if TYPE_CHECKING:
@@ -26,14 +28,18 @@ class Pulling:
     `silent`: since the last pull nothing changed that devices hold, so no record travels that this one holds already.
     """
 
-    def __init__(self, walk: Walk, dev: Dev, *, silent: bool = False) -> None:
+    def __init__(self, walk: Walk, dev: Dev, *, load: bool | None = None, silent: bool = False) -> None:
         self.walk, self.dev, self.head, self.silent = walk, dev, dev.head, silent
         self.chosen, self.zone = json.loads(json.dumps(dev.chosen)), dev.zone
         _tuples(self.chosen)
         self.before = walk.held(dev)
         self.device_now = dev.clock.now() + self.before.offset
         self.times = dict(walk.times[dev.identity])
-        self.steps = dev.exchanger.pull(report=True)
+        groups = dev.groups()
+        if load is None:  # only where it makes a difference, so that other walks stay as they are
+            load = not all(g.tokens for g in groups) and walk.rng.random() < 0.6
+        self.asked = {c for g in asked_for(groups, load=load) for c in g.collections}
+        self.steps = dev.exchanger.pull(report=True, load=load)
         self.effect: Effect | None = next(self.steps)
         self.result: Any = None
         self.body = b""
@@ -135,8 +141,15 @@ class Pulling:
             if token != self.before.tokens[name]:
                 walk.times[self.dev.identity][name] = made.bound
         fields = {c.name: c.replicated for c in self.dev.schema}
-        found = differences(made.must, held, fields)
+        found = differences(made.must, held, {name: fields[name] for name in self.asked})
         assert not found, f"{walk}: after {self.kind}: " + "\n".join(found)
+        for name in fields.keys() - self.asked:
+            untouched = (held.rows[name], held.views[name]) == (self.before.rows[name], self.before.views[name])
+            assert untouched, f"{walk}: {name} was not asked for, and moved"
+        whole = self.asked == fields.keys()
+        assert counts_of(self.dev.store)["consistent"] == whole == (not self.result.more), f"{walk}: after {self.kind}"
+        walk.counts["loaded apart"] += not whole
+        walk.counts["joined"] += whole and len({self.before.tokens[n] for n in self.asked if n not in OWN_FILE}) > 1
         walk.compared += sum(map(len, held.rows.values()))
         walk.pulls += 1
 

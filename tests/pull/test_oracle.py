@@ -25,7 +25,7 @@ REPORT = ROOT / "build" / "pull_oracle.json"
 WANTED = (
     "same", "delta", "bulk", "need_state", "need_selection", "need_view", "need_schema", "new_history", "expired",
     "held_back", "revoked", "unvouched", "added fields", "stale", "cancelled", "crash", "crash between groups",
-    "unfit", "preview", "restore", "restore after writes", "implicit", "hushed", "older snapshot",
+    "unfit", "preview", "restore", "restore after writes", "implicit", "hushed", "older snapshot", "loaded apart", "joined",
 )  # fmt: skip
 
 

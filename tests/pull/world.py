@@ -30,6 +30,7 @@ from offlinekit.protocol.codec import decode_answer
 from offlinekit.schema import Collection, Field, Schema, field
 from offlinekit.selection import Advanced, Always, Choice, Include, Offer, Quick, Selection
 from offlinekit.store.sqlite import SQLiteStore
+from offlinekit.store.sqlite.groups import Group, groups_of
 from offlinekit.store.sqlite.replica_store import APPLYING, CAPTURING, ReplicaStore
 
 START = datetime(2031, 3, 14, 9, 0, tzinfo=UTC).timestamp()
@@ -120,7 +121,7 @@ class OldProduct(Collection, name="product", own_file=True):
 
 
 SCHEMA = Schema(City, Customer, Order, Item, Product, Leaflet, intents=["sell"], version=2)
-OLD = Schema(City, OldCustomer, OldOrder, Item, OldProduct, Leaflet, intents=["sell"], version=1)
+OLD = Schema(City, OldCustomer, OldOrder, OldProduct, Leaflet, intents=["sell"], version=1)  # without item
 COLLECTIONS = tuple(SCHEMA.collections)
 GROUPS = (("city", "customer", "item", "order"), ("product",), ("leaflet",))
 SCOPES: dict[type[Collection], Filter] = {
@@ -162,6 +163,16 @@ OFFER = Offer(
     ],
     always=[Always(City, City.region == claim("region"), include=[Include("residents", City, (Customer.city, everything))])],
 )
+
+
+def prioritised(schema: Schema, priorities: Mapping[str, int]) -> Schema:
+    """The schema as if it were declared with these priorities."""
+    other = copy.copy(schema)
+    other.collections = {name: copy.copy(info) for name, info in schema.collections.items()}
+    for name, info in other.collections.items():
+        info.priority = priorities.get(name, 0)
+    return other
+
 
 Condition = tuple[Any, ...]
 Chosen = dict[str, dict[str, Any]]  # collection -> quick: {name: params}, where: Condition, picks, unpicks, includes
@@ -349,9 +360,13 @@ class Dev:
         except StopIteration as stop:
             return stop.value
 
-    def pull(self, *, report: bool = False) -> Any:
+    def pull(self, *, report: bool = False, load: bool = False) -> Any:
         """One pull."""
-        return self.run(self.exchanger.pull(report=report))
+        return self.run(self.exchanger.pull(report=report, load=load))
+
+    def groups(self) -> list[Group]:
+        """The groups as they stand."""
+        return groups_of(self.store, self.store.reader())
 
     def push(self) -> Any:
         """One push."""

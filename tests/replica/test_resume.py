@@ -12,7 +12,8 @@ import pytest
 
 from offlinekit import Always, Collection, Field, Offer, Quick, Schema, everything, field
 from offlinekit.exceptions import AuthenticationRequired, Offline, ProtocolError, TooLarge, TransportError
-from offlinekit.exchange import Exchanger, Fetch
+from offlinekit.exchange import Exchanger, Fetch, Moved
+from offlinekit.sync import counts_of
 from offlinekit.testing.pair import Pair, linked_pair
 from offlinekit.transport.memory import Memory
 
@@ -33,13 +34,61 @@ SCHEMA = Schema(Page, Note, intents=["note"])
 OFFER = Offer(Quick("notes", Note, everything), always=[Always(Page)])
 
 
+class City(Collection):
+    """Wanted first."""
+
+    code: Field[str] = field(key=True)
+
+
+class Book(Collection, priority=1):
+    """Large, and in the main file."""
+
+    number: Field[int] = field(key=True)
+    text: Field[str]
+
+
+class Map(Collection, own_file=True, priority=1):
+    """Comes with the books, in a file of its own."""
+
+    number: Field[int] = field(key=True)
+    text: Field[str]
+
+
+class Street(Collection, priority=2):
+    """Wanted last."""
+
+    name: Field[str] = field(key=True)
+
+
+APART = Schema(City, Book, Map, Street)
+
+
+def random_texts(kind: Any) -> Iterator[Any]:
+    """Records that no compression makes small."""
+    chance = random.Random(5)
+    return (kind(number=n, text=chance.randbytes(60).hex()) for n in range(ROWS))
+
+
 @pytest.fixture
 def pair(tmp_path: Path) -> Iterator[Pair]:
     with linked_pair(SCHEMA, scopes={Page: everything, Note: everything}, offer=OFFER, folder=str(tmp_path)) as made:
         made.authority.allow("note", writes={Note: "insert"})
         made.authority.puller.inline_rows = 3
-        chance = random.Random(5)
-        made.authority.load(Page(number=n, text=chance.randbytes(60).hex()) for n in range(ROWS))
+        made.authority.load(random_texts(Page))
+        made.replica._link = None
+        yield made
+
+
+@pytest.fixture
+def apart(tmp_path: Path) -> Iterator[Pair]:
+    """A first load in three groups, of which the second one is large."""
+    kinds = (City, Book, Map, Street)
+    offer = Offer(always=[Always(kind) for kind in kinds])
+    with linked_pair(APART, scopes=dict.fromkeys(kinds, everything), offer=offer, folder=str(tmp_path)) as made:
+        made.authority.puller.inline_rows = 3
+        made.authority.load([City(code="ana"), Street(name="south")])
+        for kind in (Book, Map):
+            made.authority.load(random_texts(kind))
         made.replica._link = None
         yield made
 
@@ -91,8 +140,8 @@ def test_a_download_that_is_cut_goes_on_at_its_offset(pair: Pair) -> None:
 class Steps:
     """A pull by hand, up to its file and a few parts of it."""
 
-    def __init__(self, pair: Pair, exchanger: Exchanger) -> None:
-        self.pair, self.steps = pair, exchanger.pull()
+    def __init__(self, pair: Pair, exchanger: Exchanger, *, load: bool = False) -> None:
+        self.pair, self.steps = pair, exchanger.pull(load=load)
         self.effect: Any = next(self.steps)
 
     def go(self, parts: int) -> Steps:
@@ -114,13 +163,17 @@ class Steps:
         with pytest.raises(type(error)):
             self.steps.throw(error)
 
-    def end(self) -> str:
-        """To the end; the kind of its result."""
-        try:
+    def moved(self) -> Moved:
+        """To the end; its result."""
+        with pytest.raises(StopIteration) as stop:
             while True:
                 self.effect = self.steps.send(self.serve())
-        except StopIteration as stop:
-            return str(stop.value.kind)
+        assert isinstance(stop.value.value, Moved)
+        return stop.value.value
+
+    def end(self) -> str:
+        """To the end; the kind of its result."""
+        return self.moved().kind
 
 
 def test_what_was_pushed_meanwhile_does_not_throw_a_download_away(pair: Pair) -> None:
@@ -195,3 +248,75 @@ def test_a_long_download_does_not_shift_the_clock(pair: Pair) -> None:
     pair.clock.move(minutes=20)
     assert steps.end() == "bulk"
     assert pair.replica.now() == pair.clock.now()
+
+
+def loaded(pair: Pair) -> dict[str, int]:
+    """How many records are there, by collection."""
+    return {kind.__name__.lower(): pair.replica.select(kind).count() for kind in (City, Book, Map, Street)}
+
+
+@pytest.mark.invariant("I7")
+def test_a_priority_whose_download_is_cut_is_resumed_and_applied_to_its_group(apart: Pair) -> None:
+    exchanger, store = Exchanger(apart.replica.store), apart.replica.store
+    assert Steps(apart, exchanger).end() == "delta"
+    Steps(apart, exchanger, load=True).go(3).cut(Offline("gone"))
+    assert len(incoming(apart)) > 0
+    first = store.meta("pulled")
+    apart.clock.move(minutes=5)
+    apart.authority.load([City(code="bea"), Street(name="west")])
+    held = Steps(apart, exchanger)  # what is held is kept up to date while the file waits
+    assert not isinstance(held.effect, Fetch)
+    moved = held.moved()
+    assert (moved.kind, moved.put, moved.more) == ("delta", {"city": 1}, True)
+    steps = Steps(apart, exchanger, load=True)
+    assert isinstance(steps.effect, Fetch)
+    assert steps.effect.offset == 3 * PART
+    moved = steps.moved()
+    assert (moved.kind, moved.put, moved.more) == ("bulk", {"book": ROWS, "map": ROWS}, True)
+    assert loaded(apart) == {"city": 2, "book": ROWS, "map": ROWS, "street": 0}
+    assert store.meta("pulled") == first + 300.0, "the answer that was overtaken is the older one"
+    assert store.meta("selected") is None
+    assert not counts_of(store)["consistent"]
+    assert Steps(apart, exchanger, load=True).moved().put == {"street": 2}
+    joined = Steps(apart, exchanger, load=True).moved()
+    assert (sum(joined.put.values()), joined.more, counts_of(store)["consistent"]) == (0, False, True)
+    assert incoming(apart) == []
+
+
+def test_a_sync_goes_on_with_the_file_of_a_priority_beside_what_it_holds(apart: Pair) -> None:
+    line = Cut(apart, {n: Offline("cut in the middle") for n in (2, 3, 9)})
+    link = apart.replica.start_sync(line, every=0.01)
+    try:
+        assert link.wait_synced(WAIT).consistent
+    finally:
+        link.stop()
+    assert loaded(apart) == {"city": 1, "book": ROWS, "map": ROWS, "street": 1}
+    assert len({name for name, _ in line.asked}) == 1, "a new answer was asked for"
+    offsets = [offset for _, offset in line.asked]
+    assert offsets == sorted(offsets)
+    assert incoming(apart) == []
+
+
+def test_a_file_of_before_another_history_is_given_up(apart: Pair) -> None:
+    exchanger = Exchanger(apart.replica.store)
+    assert Steps(apart, exchanger).end() == "delta"
+    Steps(apart, exchanger, load=True).go(3).cut(Offline("gone"))
+    with apart.authority.store.unit() as unit:
+        unit.connection.execute("DELETE FROM ok_mark")  # as if restored: no cursor of before is known any more
+    assert Steps(apart, exchanger).end() == "new_history"
+    assert Steps(apart, exchanger).end() == "delta"
+    assert incoming(apart) == []
+    steps = Steps(apart, exchanger, load=True)
+    assert not isinstance(steps.effect, Fetch)
+    assert steps.end() == "bulk"
+
+
+def test_a_file_of_a_priority_that_another_program_has_loaded_is_given_up(apart: Pair) -> None:
+    exchanger, other = Exchanger(apart.replica.store), Exchanger(apart.replica.store)
+    assert Steps(apart, exchanger).end() == "delta"
+    Steps(apart, exchanger, load=True).go(3).cut(Offline("gone"))
+    assert Steps(apart, other, load=True).end() == "bulk"
+    steps = Steps(apart, exchanger, load=True)
+    assert not isinstance(steps.effect, Fetch)
+    assert incoming(apart) == []
+    assert steps.moved().put == {"street": 1}

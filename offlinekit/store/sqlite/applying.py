@@ -20,14 +20,13 @@ from offlinekit.nodes import Value
 from offlinekit.schema import CollectionInfo
 from offlinekit.store.sqlite import overlay
 from offlinekit.store.sqlite.generations import Build
+from offlinekit.store.sqlite.groups import Group, tokens_of
 from offlinekit.store.sqlite.replica_ddl import base_table
 from offlinekit.store.sqlite.replica_files import bulk_rows, file_of, open_bulk, owned, place_of
 from offlinekit.store.sqlite.replica_store import APPLYING, ReplicaStore
 from offlinekit.view import View, digest, pack_view, unpack_view, view_of
 
-__all__ = ["Applied", "GroupInfo", "apply_answer", "group_state", "groups_of", "view_held"]
-
-GroupInfo = tuple[tuple[str, ...], bytes, bytes]  # collections, token, cursor
+__all__ = ["Applied", "apply_answer", "view_held"]
 
 
 @frozen
@@ -38,26 +37,9 @@ class Applied:
     drop: dict[str, int]
 
 
-def groups_of(store: ReplicaStore) -> list[tuple[str, ...]]:
-    """The collections of each group: the main file's, then one group for each file of its own."""
-    replicated = store.schema.replicated
-    main = tuple(sorted(c.name for c in replicated if not c.own_file))
-    return ([main] if main else []) + [(c.name,) for c in replicated if c.own_file]
-
-
-def _place(store: ReplicaStore, collection: str) -> str:
-    return place_of(collection) if store.schema.info(collection).own_file else "main"
-
-
-def group_state(store: ReplicaStore, db: apsw.Connection, group: tuple[str, ...]) -> GroupInfo:
-    """A group with its token and cursor."""
-    token, cursor = next(iter(db.execute(f"SELECT token,cursor FROM {_place(store, group[0])}.ok_group")))
-    return group, token, cursor
-
-
 def view_held(store: ReplicaStore, db: apsw.Connection, collection: str) -> View:
     """The ordinals that the replica holds as the authority knows them."""
-    return _view(db, _place(store, collection), collection)
+    return _view(db, place_of(collection) if store.schema.info(collection).own_file else "main", collection)
 
 
 def _view(db: apsw.Connection, place: str, collection: str) -> View:
@@ -65,18 +47,18 @@ def _view(db: apsw.Connection, place: str, collection: str) -> View:
 
 
 def apply_answer(
-    store: ReplicaStore, tokens: Mapping[tuple[str, ...], bytes], groups: Iterable[GroupDelta], bulk: str | None, *,
+    store: ReplicaStore, asked: Iterable[Group], groups: Iterable[GroupDelta], bulk: str | None, *,
     settled: Iterable[bytes] = (), also: Mapping[str, Any] | None = None, witness: bytes = b"",
     still: Callable[[], bool] = lambda: True,
 ) -> Applied | None:  # fmt: skip
     """Applies an answer group by group, each in one transaction; None when the stored state is no longer the requested one.
 
-    `tokens` are those that the request named, `settled` the accepted mutations whose overlays go, `also` small values that
+    `asked` are the groups as the request named them, `settled` the accepted mutations whose overlays go, `also` small values that
     are stored with the main group, `still` a last look inside its transaction. `witness` is the one that the request
     named: the main group's cursor takes its place, unless a push was answered since, whose cursor may be the newer one.
     Raises ProtocolError, with the group unchanged, when the answer does not lead to the view that it promises.
     """
-    groups = list(groups)
+    groups, tokens = list(groups), {g.collections: g.tokens for g in asked}
     tables = {n: store.schema.info(n).replicated for g in groups for n, p in g.collections.items() if p.in_file}
     if tables and bulk is None:
         raise ProtocolError("the answer names a file that was not fetched")
@@ -93,9 +75,9 @@ def apply_answer(
             elif not still():
                 return None
             elif source is not None and delta.collections[group[0]].in_file:
-                done = _next_generation(store, group[0], before, delta, str(bulk), applied)
+                done = _next_generation(store, group[0], b"".join(before), delta, str(bulk), applied)
             else:
-                done = _apply_own_file(store, group[0], before, delta, applied)
+                done = _apply_own_file(store, group[0], b"".join(before), delta, applied)
             if not done:
                 return None
     except apsw.ConstraintError as error:
@@ -106,18 +88,19 @@ def apply_answer(
     return applied
 
 
-def _apply_main(store: ReplicaStore, group: tuple[str, ...], before: bytes, delta: GroupDelta, source: apsw.Connection | None,
-                settled: Iterable[bytes], also: Mapping[str, Any], witness: bytes, still: Callable[[], bool],
-                applied: Applied) -> bool:  # fmt: skip
+def _apply_main(store: ReplicaStore, group: tuple[str, ...], before: tuple[bytes, ...], delta: GroupDelta,
+                source: apsw.Connection | None, settled: Iterable[bytes], also: Mapping[str, Any], witness: bytes,
+                still: Callable[[], bool], applied: Applied) -> bool:  # fmt: skip
     with store.write(APPLYING) as db:
-        if group_state(store, db, group)[1] != before or not still():
+        if tokens_of(db, group) != before or not still():
             return False
         dirty: list[tuple[str, bytes]] = []
         for name, part in delta.collections.items():
             _apply_part(db, "main", store.schema.info(name), part, _with_file(part, source, name), dirty, applied)
         dirty += store.outbox.settle(settled)
         overlay.rebuild_all(db, store.schema, dirty)
-        db.execute("UPDATE ok_group SET token=?, cursor=?", (delta.token, delta.cursor))
+        for name in group:
+            db.execute("INSERT OR REPLACE INTO ok_loaded VALUES(?,?,?)", (name, delta.token, delta.cursor))
         for key, value in also.items():
             store.set_meta(key, value)
         if (store.meta("witness") or b"") == witness:

@@ -62,6 +62,8 @@ CREATE INDEX IF NOT EXISTS ok_after_needs ON ok_after(needs);
 CREATE TABLE IF NOT EXISTS ok_created(collection TEXT NOT NULL, ordinal INTEGER NOT NULL, at REAL NOT NULL,
   mutation INTEGER NOT NULL,  PRIMARY KEY(collection, ordinal)) STRICT, WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS ok_file(collection TEXT PRIMARY KEY, generation INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS ok_loaded(collection TEXT PRIMARY KEY, token BLOB NOT NULL,
+  cursor BLOB NOT NULL) STRICT, WITHOUT ROWID;
 """
 
 _CLOSED = "offlinekit: other programs may read this table and not write it; use replica.transaction()"

@@ -11,7 +11,8 @@ from attrs import frozen
 from offlinekit.changes import Mutation, Outcome
 from offlinekit.selection import Selection
 from offlinekit.store.sqlite import overlay
-from offlinekit.store.sqlite.applying import GroupInfo, group_state, groups_of, view_held
+from offlinekit.store.sqlite.applying import view_held
+from offlinekit.store.sqlite.groups import Group, asked_for, cursors, groups_of
 from offlinekit.store.sqlite.replica_files import owned
 from offlinekit.store.sqlite.replica_store import ReplicaStore
 from offlinekit.view import View, pack_view
@@ -23,10 +24,11 @@ IMPLICIT_S = 30 * 86_400.0
 
 @frozen
 class Held:
-    """What a pull starts from."""
+    """What a pull starts from; `complete`: it asks for every collection."""
 
     device: bytes
-    groups: tuple[GroupInfo, ...]
+    groups: tuple[Group, ...]
+    complete: bool
     holding: frozenset[str]
     selection: bytes
     implicit: dict[str, bytes]
@@ -51,28 +53,40 @@ def selection_bytes(store: ReplicaStore, db: apsw.Connection) -> bytes:
     return Selection().encode() if found is None else found
 
 
-def held(store: ReplicaStore) -> Held:
-    """Reads what a pull starts from, in one read transaction."""
+def held(store: ReplicaStore, *, load: bool | None = False) -> Held:
+    """Reads what a pull starts from, in one read transaction; to `load` what was never loaded; None: everything.
+
+    Of the accepted mutations those are awaited whose overlays lie over nothing else, because the answer tells of nothing else.
+    """
     with store.lock:
         store.begin(0)
         try:
             db = store.db
-            groups = tuple(group_state(store, db, g) for g in groups_of(store))
+            known = groups_of(store, db)
+            groups = known if load is None else asked_for(known, load=load)
+            asked = {c for g in groups for c in g.collections}
             views = {c.name: view_held(store, db, c.name) for c in store.schema.replicated}
             now = store.clock.now() + store.meta("offset")
             implicit: dict[str, bytes] = {}
             for (collection,) in list(db.execute("SELECT DISTINCT collection FROM ok_created WHERE at>?", (now - IMPLICIT_S,))):
                 sql = "SELECT ordinal FROM ok_created WHERE collection=? AND at>?"
                 implicit[collection] = pack_view(View([r[0] for r in db.execute(sql, (collection, now - IMPLICIT_S))]))
-            awaited = (
-                "SELECT id FROM ok_mutation WHERE state IN ('accepted','transformed') AND NOT settled ORDER BY seq LIMIT 1000"
-            )
             return Held(
-                store.meta("device"), groups, frozenset(c for c, v in views.items() if v), selection_bytes(store, db),
-                implicit, store.meta("witness") or b"", tuple(r[0] for r in db.execute(awaited)),
+                store.meta("device"), tuple(groups), len(asked) == len(views), frozenset(c for c, v in views.items() if v),
+                selection_bytes(store, db), implicit, store.meta("witness") or b"", _awaited(db, asked),
             )  # fmt: skip
         finally:
             store.rollback()
+
+
+def _awaited(db: apsw.Connection, asked: set[str]) -> tuple[bytes, ...]:
+    marks = ",".join("?" * len(asked))
+    elsewhere = f"SELECT 1 FROM ok_touch WHERE mutation=seq AND collection NOT IN ({marks})"
+    sql = (
+        "SELECT id FROM ok_mutation WHERE state IN ('accepted','transformed') AND NOT settled"
+        f" AND NOT EXISTS({elsewhere}) ORDER BY seq LIMIT 1000"
+    )
+    return tuple(row[0] for row in db.execute(sql, tuple(asked)))
 
 
 def views_held(store: ReplicaStore, collections: Iterable[str]) -> dict[str, bytes]:
@@ -100,11 +114,6 @@ def take_receipts(store: ReplicaStore, ids: Iterable[bytes], meta: dict[str, Any
             store.set_meta(name, value)
         if complete:
             store.set_meta("level", cursors(store, db))
-
-
-def cursors(store: ReplicaStore, db: apsw.Connection) -> list[bytes]:
-    """The cursor of each group."""
-    return [group_state(store, db, g)[2] for g in groups_of(store)]
 
 
 def next_push(store: ReplicaStore) -> PushBatch | None:
@@ -168,7 +177,7 @@ def new_history(store: ReplicaStore) -> int:
     with store.write() as db:
         dirty = store.outbox.unanswer()
         overlay.rebuild_all(db, store.schema, dirty)
-        db.execute("UPDATE ok_group SET token=x'', cursor=x''")
+        db.execute("DELETE FROM ok_loaded")
         db.execute("DELETE FROM ok_meta WHERE name='witness'")
         _new_device(store, db)
         count: int = db.execute("SELECT count(*) FROM ok_mutation WHERE state='pending'").get
