@@ -193,12 +193,14 @@ class Driver:
         load, repeats = False, 0
         while repeats < REPEATS_MAX:
             started = clock.monotonic()
+            if self._failures:  # a pull finds out whether there is a path again: a push that fails binds what it sent
+                self._note(*await self._pull(load=False))
             await self._push_all()
             self.report.seconds["push"] = self.report.seconds.get("push", 0.0) + clock.monotonic() - started
             started = clock.monotonic()
-            moved = await self._drive(self.exchanger.pull(report=True, load=load), fetching=True)
+            moved, detail = await self._pull(load=load)
             self.report.seconds["pull"] = self.report.seconds.get("pull", 0.0) + clock.monotonic() - started
-            self._note(moved, moved.detail or await self._work(self._problem))
+            self._note(moved, detail)
             if moved.kind in ("new_history", "stale", "cancelled"):
                 repeats += 1
             elif not moved.more:
@@ -206,6 +208,10 @@ class Driver:
             load = load or moved.more  # what is held is up to date; then comes what is not, group by group
             await self._counted()
         raise TransportError("what is asked for changed again and again while it was answered; trying later")
+
+    async def _pull(self, *, load: bool) -> tuple[Moved, str]:
+        moved = await self._drive(self.exchanger.pull(report=True, load=load), fetching=True)
+        return moved, moved.detail or await self._work(self._problem)
 
     def _note(self, moved: Moved, detail: str) -> None:
         self.report.answers.append(moved.kind)

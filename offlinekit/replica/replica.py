@@ -32,6 +32,7 @@ from offlinekit.replica.why import Reason, reasons
 from offlinekit.schema import Collection, CollectionInfo, Schema
 from offlinekit.selection import Offer, Selection, plan_of
 from offlinekit.store.sqlite import overlay
+from offlinekit.store.sqlite.replica_ddl import before_table
 from offlinekit.store.sqlite.replica_store import ReplicaStore
 from offlinekit.sync import Driver
 from offlinekit.terms import in_term
@@ -152,6 +153,9 @@ class Replica:
         if info.device_only or self._expired() is None:
             return None
         parts = []
+        if info.writable and db is self.store.db:  # inside a correction: what it writes, and what it corrects
+            same = " AND ".join(f"b.{quote(k)}=r.{quote(k)}" for k in info.key)
+            parts.append(f"EXISTS(SELECT 1 FROM {before_table(info.name)} b WHERE {same})")
         if db.execute(f"SELECT 1 FROM {quote(info.name)} WHERE _ordinal<0 LIMIT 1").get:
             parts.append("r._ordinal<0")
         if db.execute("SELECT 1 FROM ok_created WHERE collection=? LIMIT 1", (info.name,)).get:

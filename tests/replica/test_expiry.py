@@ -95,6 +95,20 @@ def test_raw_sql_writes_nothing_that_was_replicated_after_its_end(pair: Pair, sq
         execute_in(pair.replica.rejections()[0].edit())(sql)
 
 
+def test_a_correction_reads_what_it_corrects_and_nothing_else(pair: Pair) -> None:
+    replica = pair.replica
+    with replica.rejections()[0].edit() as tx:
+        refused = tx.get(Order, "refused")
+        assert refused is not None
+        assert refused.note == "no"
+        assert {o.id for o in tx.select(Order)} == {"mine", "waits", "refused"}, "what this device made, and no more"
+        with pytest.raises(SelectionExpired):
+            tx.get(Order, "o1")
+        tx.update(refused, note="yes")
+    pair.sync()
+    assert not replica.rejections()
+
+
 def test_raw_sql_over_device_only_collections_goes_on(pair: Pair) -> None:
     replica = pair.replica
     assert replica.sql("WITH d AS (SELECT * FROM draft) SELECT id, (SELECT count(*) FROM d) FROM d") == [("d", 1)]

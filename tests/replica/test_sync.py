@@ -119,6 +119,30 @@ def test_a_401_pauses_and_nothing_is_refused(pair: Pair) -> None:
     assert tx.mutation.state == "accepted"
 
 
+def test_what_is_written_without_a_path_can_still_be_taken_back(pair: Pair) -> None:
+    transport = memory(pair)
+    transport.plugged = False
+
+    async def main() -> None:
+        driver = Driver(pair.replica.store, transport, every=30.0, tell=lambda names: None)
+        driver.loop = asyncio.get_running_loop()
+        await driver._attempt()  # finds out that there is no path
+        with pair.replica.transaction("sell") as tx:
+            tx.insert(Order(id="x"))
+        await driver._attempt()
+        assert not tx.mutation.now.sent, "a push without a path bound what it could not send"
+        tx.mutation.withdraw()
+        with pair.replica.transaction("sell") as tx:
+            tx.insert(Order(id="y"))
+        transport.plugged = True
+        await driver._attempt()
+        assert (driver.status.state, tx.mutation.state) == ("online", "accepted")
+        driver._worker.shutdown()
+
+    asyncio.run(main())
+    assert pair.replica.get(Order, "x") is None
+
+
 def test_a_device_without_a_path_backs_off_with_jitter(pair: Pair) -> None:
     transport = memory(pair)
     transport.plugged = False
