@@ -21,7 +21,7 @@ import msgspec
 from attrs import Factory, frozen, mutable
 
 from offlinekit.compress import decompress_stream
-from offlinekit.exceptions import AuthenticationRequired, NotAllowed, OfflinekitError, ProtocolError, TransportError
+from offlinekit.exceptions import AuthenticationRequired, NotAllowed, NotOffered, OfflinekitError, ProtocolError, TransportError
 from offlinekit.expr import encode_filter
 from offlinekit.protocol import messages as m
 from offlinekit.protocol.codec import decode_answer, encode
@@ -143,6 +143,8 @@ class Exchanger:
             return Moved("held_back", detail=detail)
         if isinstance(answer, m.Revoked):
             return Moved("revoked")
+        if isinstance(answer, m.Refused) and answer.code == "not_offered":
+            return Moved("not_offered", detail=answer.message)
         if isinstance(answer, m.Delta):
             return (yield from self._take(start, answer))
         raise _refused(answer)
@@ -320,6 +322,8 @@ def _refused(answer: m.Answer) -> OfflinekitError:
             return TransportError(answer.message, retry_after_s=answer.retry_after_s)
         if answer.code in ("not_allowed", "identity"):
             return NotAllowed(answer.message)
+        if answer.code == "not_offered":
+            return NotOffered(answer.message)
         if answer.code == "unauthenticated":
             return AuthenticationRequired(answer.message)
         return ProtocolError(f"the authority refused ({answer.code}): {answer.message}")

@@ -144,7 +144,10 @@ class Puller:
         table = self._table(request, asker, fields)
         if table is None:
             return m.NeedState()
-        selection = self._selection(table, request, asker)
+        if isinstance(request, m.Preview):  # what is saved does not matter, and may be offered no longer
+            selection: Selection | None = self._decode(request.candidate, asker)
+        else:
+            selection = self._selection(table, request, asker)
         if selection is None:
             return m.NeedSelection()
         now = self.store.now()
@@ -161,8 +164,6 @@ class Puller:
                 return m.NewHistory()
             confirmed = device is not None and device.confirmed_until > now
             bounds = _bounds_time(now, [t for t in tokens.values() if t is not None])
-            if isinstance(request, m.Preview):
-                selection = self._candidate(request, asker)
             plan = plan_of(self.schema, self.offer, self.scopes, selection, asker.claims, bounds)
             implicit = {c: unpack_view(b) for c, b in table.implicit.items()}
             asked = _Asked(request, asker, table, selection, snapshot, bounds, tokens, fields, plan, implicit)
@@ -199,9 +200,6 @@ class Puller:
         if selection.identity != asker.identity:
             raise ProtocolError("the selection was made by somebody else")
         return selection
-
-    def _candidate(self, request: m.Preview, asker: Asker) -> Selection:
-        return self._decode(request.candidate, asker)
 
     # -- sets
 

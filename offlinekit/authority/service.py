@@ -27,6 +27,7 @@ from offlinekit.exceptions import (
     FilterError,
     InvalidValue,
     LimitExceeded,
+    NotOffered,
     NotTracked,
     ProtocolError,
     RecordNotFound,
@@ -254,6 +255,8 @@ def _refusal(error: Exception) -> m.Refused:
         return m.Refused(code="busy", message="the authority is busy; try again", retry_after_s=1)
     if isinstance(error, RecordNotFound):
         return m.Refused(code="unknown_file", message=str(error))
+    if isinstance(error, NotOffered):
+        return m.Refused(code="not_offered", message=f"choose anew: {error}")
     if isinstance(error, ProtocolError | FilterError | SchemaError | LimitExceeded | InvalidValue | TooLarge):
         return m.Refused(code="invalid", message=str(error))
     _log.exception("a request failed", exc_info=error)

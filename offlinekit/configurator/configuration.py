@@ -46,6 +46,10 @@ class Desk(Protocol):
         """What saving it would move."""
         ...
 
+    async def fetch_preview(self, selection: Selection) -> Preview:
+        """As `preview`, on an event loop."""
+        ...
+
 
 @frozen
 class Chosen:
@@ -93,7 +97,6 @@ class Configuration:
             return
         if selection.identity != self._desk.identity:
             raise StateError(f"the selection was made by '{selection.identity}', and this replica is another person's")
-        selection.check(self._desk.schema, self._desk.offer)
         self._choices, self._zone = {c.collection: c for c in selection.choices}, selection.zone
         days = selection.until is not None and selection.until == end_of_day(selection.since, selection.zone)
         self._until = "day" if days else selection.until
@@ -137,10 +140,12 @@ class Configuration:
         condition = self._of(collection).condition
         return None if condition is None else normal(condition)
 
-    def _change(self, collection: str, **changes: Any) -> Configuration:
-        choices = {**self._choices, collection: evolve(self._of(collection), **changes)}
-        self._made(choices).check(self._desk.schema, self.offer)
-        self._choices = choices
+    def _change(self, collection: str, adds: bool = True, **changes: Any) -> Configuration:
+        """Only what is added is checked: what the offer holds no longer can be taken out piece by piece."""
+        changed = evolve(self._of(collection), **changes)
+        if adds:
+            self._made({collection: changed}).check(self._desk.schema, self.offer)
+        self._choices = {**self._choices, collection: changed}
         return self
 
     # -- step 1: quick filters
@@ -154,8 +159,9 @@ class Configuration:
 
     def unquick(self, name: str) -> Configuration:
         """Gives a quick filter up."""
-        collection = self._quick(name)
-        return self._change(collection, quick=tuple(q for q in self._of(collection).quick if q[0] != name))
+        chosen = (c.collection for c in self._choices.values() if name in dict(c.quick))
+        collection = next(chosen, None) or self._quick(name)
+        return self._change(collection, adds=False, quick=tuple(q for q in self._of(collection).quick if q[0] != name))
 
     def _quick(self, name: str) -> str:
         quick = self.offer.quick.get(name)
@@ -199,7 +205,7 @@ class Configuration:
                 continue
             if new is not None and _root(new) != name:
                 raise FilterError(f"a condition on '{name}' cannot be replaced by one on '{_root(new)}'", collection=name)
-            return self._change(name, condition=changed)
+            return self._change(name, adds=new is not None, condition=changed)
         raise FilterError("that condition is not part of the configuration any more; list them anew with of(...).conditions")
 
     def join(self, collection: type[Collection], how: Literal["all", "any"]) -> Configuration:
@@ -213,7 +219,7 @@ class Configuration:
 
     def unfiltered(self, collection: type[Collection]) -> Configuration:
         """Gives up the quick filters and the condition of a collection; picks stay."""
-        return self._change(self._desk.schema.info(collection).name, quick=(), condition=None, unpicks=())
+        return self._change(self._desk.schema.info(collection).name, adds=False, quick=(), condition=None, unpicks=())
 
     # -- step 3: records
 
@@ -254,8 +260,9 @@ class Configuration:
 
     def exclude(self, name: str) -> Configuration:
         """Gives an include up."""
-        collection = self._include(name)
-        return self._change(collection, includes=tuple(i for i in self._of(collection).includes if i != name))
+        chosen = (c.collection for c in self._choices.values() if name in c.includes)
+        collection = next(chosen, None) or self._include(name)
+        return self._change(collection, adds=False, includes=tuple(i for i in self._of(collection).includes if i != name))
 
     def _include(self, name: str) -> str:
         include = self.offer.includes.get(name)
@@ -284,7 +291,11 @@ class Configuration:
         return self
 
     def renew(self) -> Configuration:
-        """Starts from the saved choices, valid anew; only the difference moves. A moment given with `until` is not renewed."""
+        """Starts from the saved choices, valid anew; only the difference moves. A moment given with `until` is not renewed.
+
+        What the offer no longer holds among them raises NotOffered when it is saved or previewed: nobody but the user can
+        say what shall take its place. `clear` forgets the choices of its collection.
+        """
         self._start(self._desk.saved())
         if isinstance(self._until, float):
             self._until = "day"
@@ -292,15 +303,32 @@ class Configuration:
 
     # -- step 4: looking, and saving
 
+    @property
+    def problem(self) -> str:
+        """What the offer no longer holds of choices taken up from an earlier day; then `save` refuses. Else empty."""
+        return self.selection.problem(self._desk.schema, self.offer)
+
     def preview(self) -> Preview:
-        """What saving would move, asked of the authority; offline, an answer from held records that says so."""
-        return self._desk.preview(evolve(self.selection, id="preview"))
+        """What saving would move, asked of the authority; offline, an answer from held records that says so.
+
+        Refuses to block a running event loop: there, `await configuration.fetch_preview()`.
+        """
+        return self._desk.preview(self._checked("preview"))
+
+    async def fetch_preview(self) -> Preview:
+        """As `preview`, on an event loop."""
+        return await self._desk.fetch_preview(self._checked("preview"))
 
     def save(self) -> Selection:
         """Makes the selection active, offline too; it takes effect at the next pull."""
-        selection = evolve(self.selection, id=secrets.token_hex(8))
+        selection = self._checked(secrets.token_hex(8))
         self._desk.save(selection)
         return selection
+
+    def _checked(self, id_: str) -> Selection:
+        selection = self.selection
+        selection.check(self._desk.schema, self.offer)
+        return evolve(selection, id=id_)
 
 
 def _plain(value: Any) -> Any:

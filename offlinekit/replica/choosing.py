@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from offlinekit.configurator.preview import Preview, PreviewOf
 from offlinekit.exceptions import TransportError
-from offlinekit.exchange import Exchanger
+from offlinekit.exchange import Exchanger, Previewed
 from offlinekit.expr import Compiler
 from offlinekit.expr.sql import quote
 from offlinekit.nodes import Value, everything
@@ -43,14 +43,28 @@ class ReplicaDesk:
 
     def preview(self, selection: Selection) -> Preview:
         """What saving it would move: by the authority, or from held records when it cannot be reached."""
+        self._replica.refuse_loop("await replica.configure(...).fetch_preview()")
         link = self._replica.link
-        if link is not None:
-            try:
-                found = link.ask(Exchanger(self._replica.store).preview(selection))
-                return Preview({n: PreviewOf(p.fetch, p.drop, p.hold, p.bytes) for n, p in found.parts.items()})
-            except TransportError:
-                if self._replica.store.meta("claims", self._replica.reader()) is None:
-                    raise  # never synced, so nothing is known that could answer
+        if link is None:
+            return self._held(selection)
+        try:
+            return _counted(link.ask(Exchanger(self._replica.store).preview(selection)))
+        except TransportError as error:
+            return self._unreached(selection, error)
+
+    async def fetch_preview(self, selection: Selection) -> Preview:
+        """As `preview`, on an event loop."""
+        link = self._replica.link
+        if link is None:
+            return self._held(selection)
+        try:
+            return _counted(await link.ask_async(Exchanger(self._replica.store).preview(selection)))
+        except TransportError as error:
+            return self._unreached(selection, error)
+
+    def _unreached(self, selection: Selection, error: TransportError) -> Preview:
+        if self._replica.store.meta("claims", self._replica.reader()) is None:
+            raise error  # never synced, so nothing is known that could answer
         return self._held(selection)
 
     def _held(self, selection: Selection) -> Preview:
@@ -70,3 +84,7 @@ class ReplicaDesk:
         parts = [in_term(term, "r", compiler, self.schema) for term in plan.terms.get(info.name, ())]
         parts.append(f"r._ordinal IN (SELECT ordinal FROM ok_created WHERE collection='{info.name}')")
         return f"({' OR '.join(parts)}) AND r._ordinal>0", compiler.bindings
+
+
+def _counted(found: Previewed) -> Preview:
+    return Preview({n: PreviewOf(p.fetch, p.drop, p.hold, p.bytes) for n, p in found.parts.items()})
