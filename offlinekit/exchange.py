@@ -281,12 +281,15 @@ class Exchanger:
 
     # -- remote reads
 
-    def query(self, query: Query) -> Generator[Effect, bytes, m.Records]:
-        """Runs a query at the authority."""
+    def query(
+        self, query: Query, candidate: Selection | None = None, chosen: bool = False
+    ) -> Generator[Effect, bytes, m.Records]:
+        """Runs a query at the authority; with a candidate only among the records that it lists, or chooses of them."""
         device = self.store.meta("device", self.store.reader())
         request = m.Query(collection=query.collection, where=encode_filter(query.where), search=query.search,
                           order=list(query.order), limit=100 if query.limit is None else query.limit,
                           after=None if query.after is None else list(query.after), total=query.total,
+                          candidate=b"" if candidate is None else candidate.encode(), chosen=chosen,
                           **self._common(device))  # fmt: skip
         answer = decode_answer((yield Send(encode(request))))
         if isinstance(answer, m.NeedSchema):

@@ -7,7 +7,7 @@ scope of the collection bounds everything. Where records are chosen by hand, the
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from hashlib import sha256
 from typing import Any
@@ -20,14 +20,15 @@ from offlinekit.exceptions import FilterError, LimitExceeded, NotOffered, neares
 from offlinekit.expr import Allowed, Bounds, check, dependencies, resolve
 from offlinekit.expr.codec import from_plain, to_plain
 from offlinekit.expr.resolve import zone_of
-from offlinekit.nodes import And, Compare, Const, Filter, IsIn, IsNull, Not, Or, Param, Text, nothing, today
+from offlinekit.nodes import And, Compare, Const, Filter, IsIn, IsNull, Not, Or, Param, Text, everything, nothing, today
 from offlinekit.offer import Include, Offer, Quick
 from offlinekit.schema import CollectionInfo, Schema
 
-__all__ = ["PICKS_MAX", "Choice", "Plan", "Selection", "Source", "Step", "matching", "plan_of"]
+__all__ = ["PICKS_MAX", "Choice", "Plan", "Selection", "Source", "Step", "candidates", "key_filter", "matching", "plan_of"]
 
 PICKS_MAX = 10_000
 CHOICES_MAX = 256
+KEYS_LISTED_MAX = 2000  # keys of several fields in one statement, which SQLite plans in quadratic time
 
 
 @frozen
@@ -311,6 +312,33 @@ def matching(schema: Schema, offer: Offer, choice: Choice, claims: Mapping[str, 
              for name, params in choice.quick]  # fmt: skip
     parts += [] if choice.condition is None else [resolve(choice.condition, schema, claims={}, params={}, bounds=bounds)]
     return nothing if not parts else parts[0] if len(parts) == 1 else And(tuple(parts))
+
+
+def candidates(
+    schema: Schema, offer: Offer, choice: Choice, claims: Mapping[str, Any], bounds: Bounds, *, chosen: bool
+) -> Filter:  # fmt: skip
+    """The filter of the records that a choice lists, all where it filters nothing; or of those that are chosen of them."""
+    info = schema.info(choice.collection)
+    listed = matching(schema, offer, choice, claims, bounds) if choice.filtered else everything
+    if not chosen:
+        return listed
+    keys = len(choice.picks) + len(choice.unpicks)
+    if len(info.key) > 1 and keys > KEYS_LISTED_MAX:
+        raise LimitExceeded(f"picks and unpicks to list in '{info.name}'", KEYS_LISTED_MAX, keys, "a preview counts them all")
+    own = nothing if choice.by_hand or not choice.filtered else And((listed, Not(key_filter(info, choice.unpicks))))
+    return Or((own, key_filter(info, choice.picks)))
+
+
+def key_filter(info: CollectionInfo, keys: Sequence[Key]) -> Filter:
+    """The filter that only records with these keys pass."""
+    if len(info.key) == 1:
+        return IsIn(info.name, info.key[0], tuple(key[0] for key in keys))
+    if not keys:
+        return nothing
+    if len(keys) == 1:
+        return And(tuple(Compare(info.name, n, "=", v) for n, v in zip(info.key, keys[0], strict=True)))
+    half = len(keys) // 2  # a chain of a thousand alternatives would be too deep for SQL
+    return Or((key_filter(info, keys[:half]), key_filter(info, keys[half:])))
 
 
 def plan_of(

@@ -145,7 +145,7 @@ class Puller:
         if table is None:
             return m.NeedState()
         if isinstance(request, m.Preview):  # what is saved does not matter, and may be offered no longer
-            selection: Selection | None = self._decode(request.candidate, asker)
+            selection: Selection | None = self.decode(request.candidate, asker)
         else:
             selection = self._selection(table, request, asker)
         if selection is None:
@@ -189,13 +189,14 @@ class Puller:
         key = (asker.key, table.selection)
         if request.selection is None:
             return self.selections.get(key)
-        selection = self._decode(request.selection, asker)
+        selection = self.decode(request.selection, asker)
         if selection.digest != table.selection:
             raise ProtocolError("the selection does not have the digest that the request names")
         self.selections.put(key, selection)
         return selection
 
-    def _decode(self, data: bytes, asker: Asker) -> Selection:
+    def decode(self, data: bytes, asker: Asker) -> Selection:
+        """The selection of a request, which only its own user may have made."""
         selection = Selection.decode(data, self.schema, self.offer)
         if selection.identity != asker.identity:
             raise ProtocolError("the selection was made by somebody else")

@@ -3,52 +3,28 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from enum import Enum
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, TypeVar, cast
 
 from attrs import evolve, frozen
 
+from offlinekit.configurator.candidates import PAGE, Candidates, CandidateSelect, Mark, Show, chunks, mark
 from offlinekit.configurator.conditions import Condition, Joined, conditions_of, joined, leaves, normal, replaced
+from offlinekit.configurator.desk import Desk
 from offlinekit.configurator.preview import Preview
 from offlinekit.exceptions import FilterError, StateError, nearest
 from offlinekit.expr.resolve import cut
 from offlinekit.nodes import And, Compare, Filter, IsIn, IsNull, Not, Or, Some, Text, Within
 from offlinekit.offer import Offer
-from offlinekit.schema import Collection, Schema
-from offlinekit.selection import Choice, Selection
+from offlinekit.query import Page, Query
+from offlinekit.schema import Collection
+from offlinekit.selection import Choice, Selection, key_filter
 
-__all__ = ["Chosen", "Configuration", "Desk", "end_of_day"]
+__all__ = ["Chosen", "Configuration", "end_of_day"]
 
-
-class Desk(Protocol):
-    """What a configuration needs of the replica that it is for."""
-
-    schema: Schema
-    offer: Offer
-    identity: str
-    zone: str
-
-    def now(self) -> float:
-        """Seconds since 1970."""
-        ...
-
-    def saved(self) -> Selection:
-        """The saved selection."""
-        ...
-
-    def save(self, selection: Selection) -> None:
-        """Makes a selection active."""
-        ...
-
-    def preview(self, selection: Selection) -> Preview:
-        """What saving it would move."""
-        ...
-
-    async def fetch_preview(self, selection: Selection) -> Preview:
-        """As `preview`, on an event loop."""
-        ...
+C = TypeVar("C", bound=Collection)
 
 
 @frozen
@@ -250,6 +226,71 @@ class Configuration:
     def pick_none(self, collection: type[Collection]) -> Configuration:
         """Takes none; from here on the filters only list candidates, and picks alone are chosen."""
         return self._change(self._desk.schema.info(collection).name, picks=(), unpicks=(), by_hand=True)
+
+    def candidates(self, collection: type[C], *, show: Show = "listed") -> CandidateSelect[C]:
+        """The records that the filters list, or all in the scope where nothing is filtered, to search, order and page through.
+
+        With `show="chosen"` those of the collection that are chosen: listed and not left out, and picked. Records reached
+        by includes are not among them.
+        """
+        name, chosen = self._desk.schema.info(collection).name, show == "chosen"
+        choice, asked = self._of(name), self._asked(name, chosen)
+
+        def page(found: tuple[Page[Any], bool]) -> Candidates[C]:
+            return self._page(choice, *found)
+
+        def run(query: Query) -> Candidates[C]:
+            return page(self._desk.read(query, asked, chosen))
+
+        async def fetch(query: Query) -> Candidates[C]:
+            return page(await self._desk.fetch_read(query, asked, chosen))
+
+        return CandidateSelect(collection, run, fetch, Query(name, limit=PAGE))
+
+    def _asked(self, collection: str, chosen: bool) -> Selection:
+        """What the authority has to know to list candidates."""
+        choice = evolve(self._of(collection), includes=())
+        return self._made({collection: choice if chosen else evolve(choice, picks=(), unpicks=())})
+
+    def _page(self, choice: Choice, found: Page[Any], offline: bool) -> Candidates[Any]:
+        info = self._desk.schema.info(choice.collection)
+        made: Candidates[Any] = Candidates(found)
+        made.total, made.next, made.offline = found.total, found.next, offline
+        made.marks = tuple(mark(choice, info.key_of(r), listed=True) for r in found)
+        return made
+
+    def chosen(self, collection: type[C], records: Iterable[C]) -> tuple[Mark, ...]:
+        """How each of these records stands, whatever list they come from; a page of candidates has it as `marks` already.
+
+        The authority is asked about those that only the filters can decide. Offline, the held ones are judged.
+        """
+        asking = self._judging(collection, records)
+        try:
+            query = next(asking)
+            while True:
+                query = asking.send(self._desk.read(query, self._asked(query.collection, False), False)[0])
+        except StopIteration as stop:
+            return cast("tuple[Mark, ...]", stop.value)
+
+    async def fetch_chosen(self, collection: type[C], records: Iterable[C]) -> tuple[Mark, ...]:
+        """As `chosen`, on an event loop."""
+        asking = self._judging(collection, records)
+        try:
+            query = next(asking)
+            while True:
+                found, _ = await self._desk.fetch_read(query, self._asked(query.collection, False), False)
+                query = asking.send(found)
+        except StopIteration as stop:
+            return cast("tuple[Mark, ...]", stop.value)
+
+    def _judging(self, collection: type[C], records: Iterable[C]) -> Generator[Query, Page[Any], tuple[Mark, ...]]:
+        info = self._desk.schema.info(collection)
+        choice, keys = self._of(info.name), [info.key_of(r) for r in records]
+        listed: set[Any] = set()
+        for some in chunks(info, [k for k in keys if mark(choice, k, listed=True) in (Mark.FILTER, Mark.UNPICK)]):
+            found = yield Query(info.name, key_filter(info, some), limit=len(some))
+            listed |= {info.key_of(r) for r in found}
+        return tuple(mark(choice, key, key in listed) for key in keys)
 
     # -- related records
 

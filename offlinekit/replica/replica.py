@@ -117,9 +117,10 @@ class Replica:
 
     def select(self, collection: type[C]) -> Select[C]:
         """A typed query over what is held: `.where(…).search(…).order_by(…).limit(…).all()`."""
-        return Select(collection, self._run)
+        return Select(collection, self.run_query)
 
-    def _run(self, query: Query) -> Page[Any]:
+    def run_query(self, query: Query) -> Page[Any]:
+        """Runs a query over what is held."""
         info, db = check_query(query, self.schema, Allowed("a local query")), self.reader()
         extra = self._expired_condition(info, db) or ""
         if extra == "0":
