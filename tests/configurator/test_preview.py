@@ -117,6 +117,15 @@ def pair() -> Iterator[Pair]:
         yield pair
 
 
+def test_what_fits_a_message_is_weighed_and_not_estimated() -> None:
+    with opened(customers=2000, products=900) as pair:
+        preview = pair.replica.configure().quick("mine").quick("all").preview()
+        pair.replica.configure().quick("mine").quick("all").save()
+        crossed = pull(pair)
+        assert (crossed.moved.kind, crossed.bytes > 30_000) == ("delta", True)
+        assert abs(preview.fetch_bytes - crossed.bytes) < 800, "all but tokens and claims"
+
+
 # -- large selections
 
 
