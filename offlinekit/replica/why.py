@@ -92,7 +92,7 @@ class _Why:
     def own(self) -> Iterator[Reason]:
         choice = _known(self.selection.choice(self.info.name), self.offer)
         own = evolve(choice, picks=(), unpicks=(), includes=())
-        if choice.filtered and not choice.by_hand and self.key not in choice.unpicks and any(self._terms(self.only, own)):
+        if self.key not in choice.unpicks and any(self._terms(self.only, own)):
             for name, _ in own.quick:
                 yield Reason("quick", name, self.offer.quick[name].label)
             if own.condition is not None:
