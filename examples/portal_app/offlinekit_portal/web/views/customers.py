@@ -1,0 +1,5 @@
+"""To come."""
+
+from offlinekit_portal.web.visit import Routes
+
+routes = Routes()
