@@ -24,11 +24,12 @@ from offlinekit.authority.files import Files
 from offlinekit.authority.token import Token, open_token, seal
 from offlinekit.exceptions import FilterError, ProtocolError
 from offlinekit.nodes import Const, Filter, Value
+from offlinekit.offer import Offer
 from offlinekit.protocol import messages as m
 from offlinekit.protocol.codec import INLINE_MAX
 from offlinekit.protocol.state import state_digest
 from offlinekit.schema import Schema
-from offlinekit.selection import Offer, Plan, Selection, Source, Step, plan_of
+from offlinekit.selection import Plan, Selection, Source, Step, plan_of
 from offlinekit.store.port import AuthorityStore, Snapshot
 from offlinekit.view import View, digest, pack_view, unpack_view
 

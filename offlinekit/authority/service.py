@@ -39,12 +39,13 @@ from offlinekit.exceptions import (
 from offlinekit.expr import Allowed, check, decode_filter, dependencies, names_used
 from offlinekit.ids import RandomBytes
 from offlinekit.nodes import Claim, Filter
+from offlinekit.offer import Offer
 from offlinekit.protocol import messages as m
 from offlinekit.protocol.codec import decode_request, encode
 from offlinekit.protocol.version import check_version
 from offlinekit.query import LIMIT_MAX, Query, Select, check_query
 from offlinekit.schema import Collection, Schema, projection_digest
-from offlinekit.selection import Offer, Selection, plan_of
+from offlinekit.selection import Selection, plan_of
 from offlinekit.store.port import AuthorityStore
 
 __all__ = ["Authority"]

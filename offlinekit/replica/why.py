@@ -10,8 +10,9 @@ from offlinekit.changes import encode_key
 from offlinekit.expr import Compiler
 from offlinekit.expr.sql import quote
 from offlinekit.nodes import everything
+from offlinekit.offer import Offer
 from offlinekit.schema import Collection
-from offlinekit.selection import Offer, Selection, Step, plan_of
+from offlinekit.selection import Selection, Step, plan_of
 from offlinekit.terms import in_term
 
 if TYPE_CHECKING:  # pragma: no cover
