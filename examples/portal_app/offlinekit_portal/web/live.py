@@ -17,7 +17,7 @@ OPEN: web.AppKey[set[asyncio.Task[None]]] = web.AppKey("open streams", set)
 
 
 async def stream(request: web.Request) -> web.StreamResponse:
-    """Server-sent events: unnamed ones carry parts of the page, `portal` says that records have changed."""
+    """Server-sent events: unnamed ones carry parts of the page, `standing` and `portal` say that these or records changed."""
     desk = request.app[DESK]
     if not desk.knows(request.cookies.get(COOKIE)):
         return web.Response(status=401)
@@ -59,6 +59,7 @@ async def _tell(visit: Visit, response: web.StreamResponse) -> None:
             if said != last:
                 last = said
                 await response.write("".join(f"data: {line}\n" for line in said.splitlines()).encode() + b"\n")
+                await response.write(b"event: standing\ndata: changed\n\n")
             if data:
                 await response.write(b"event: portal\ndata: changed\n\n")
             woken.clear()
