@@ -156,7 +156,7 @@ class Company:
                 yield Price(product=g.code, price_list=code, price=money(g.price_by(factor)))
 
     def _make_customers(self) -> Iterator[Customer]:
-        chance, tight = self._chance(4), self._tight()
+        chance, tight = self._chance(4), self.tight()
         for c in self.clients:
             last = self.history.last(c.code)
             limit = chance.randrange(*SIZES[c.size][3]) * 100_000
@@ -173,7 +173,7 @@ class Company:
                 overdue=money(chance.randrange(0, limit - left + 1) // 3 if late or c.blocked else 0),
             )  # fmt: skip
 
-    def _tight(self) -> set[str]:
+    def tight(self) -> set[str]:
         """Customers of the first representative who buy often and have hardly any credit left."""
         theirs = [c for c in self.clients if c.rep is REPS[0] and not c.blocked]
         return {c.code for c in sorted(theirs, key=lambda c: (c.size, c.code))[: min(TIGHT, len(theirs) // 2)]}
