@@ -17,7 +17,7 @@ from aiohttp import web
 from offlinekit import OfflinekitError, SelectionExpired
 from offlinekit_portal.web import i18n, live
 from offlinekit_portal.web.desk import Desk
-from offlinekit_portal.web.views import customers, home, login, network, offline, orders, queue, settings
+from offlinekit_portal.web.views import configure, customers, entry, home, login, network, offline, orders, queue, settings
 from offlinekit_portal.web.visit import DESK, Answer, Visit, respond
 
 _log = logging.getLogger("offlinekit.portal")
@@ -38,7 +38,8 @@ async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
         raise web.HTTPMisdirectedRequest(text="this portal answers at 127.0.0.1 only")
     origin = request.headers.get("Origin")
     foreign = origin is not None and urlsplit(origin).netloc != request.host
-    if request.method not in ("GET", "HEAD") and (foreign or request.headers.get("Sec-Fetch-Site", "same-origin") == "cross-site"):
+    foreign = foreign or request.headers.get("Sec-Fetch-Site") == "cross-site"
+    if request.method not in ("GET", "HEAD") and foreign:
         raise web.HTTPForbidden(text="this form came from another site")
     response = await handler(request)
     if not response.prepared:
@@ -97,7 +98,7 @@ def create(desk: Desk) -> web.Application:
     static = importlib.resources.files("offlinekit_portal") / "static"
     app.router.add_static("/static", os.fspath(static))  # type: ignore[call-overload]
     app.router.add_get("/estado", live.stream)
-    for module in (login, home, offline, customers, orders, queue, settings, network):
+    for module in (login, home, offline, configure, customers, entry, orders, queue, settings, network):
         app.router.add_routes(module.routes.handlers())
     return app
 
@@ -110,11 +111,9 @@ def run(office: str, data: Path, port: int, plug_control: str | None = None) -> 
     async def serve() -> None:
         runner = web.AppRunner(create(Desk(office.rstrip("/"), data, plug_control)), access_log=None, shutdown_timeout=2)
         await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", port)
-        await site.start()
-        sockets = site._server.sockets  # type: ignore[union-attr]
-        print(f"portal http://127.0.0.1:{sockets[0].getsockname()[1]}/", flush=True)
         try:
+            await web.TCPSite(runner, "127.0.0.1", port).start()
+            print(f"portal http://127.0.0.1:{runner.addresses[0][1]}/", flush=True)
             await asyncio.Event().wait()
         finally:
             await runner.cleanup()

@@ -13,7 +13,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 from zoneinfo import ZoneInfo
@@ -70,6 +70,12 @@ class Live:
     def online(self) -> bool:
         """Whether the head office answers."""
         return self.pill != "offline"
+
+    @property
+    def days(self) -> int:
+        """How many days are left of the package, today included; 0 when it has no end."""
+        last = None if self.until is None else (self.until - timedelta(microseconds=1)).date()
+        return 0 if last is None else (last - datetime.now(ZONE).date()).days + 1
 
 
 @mutable
@@ -141,7 +147,8 @@ class Desk:
                 self._replica = Replica.open(self.data / f"{session.rep}.db", schema, offer=offer, identity=session.identity,
                                              zone=ZONE.key)  # fmt: skip
                 self._replica.on_change(lambda names: self.tell("data"))
-                self._link = self._replica.start_sync(HTTP(f"{self.office}/sync", bearer=self._token, answer=20, connect=4), every=20)
+                transport = HTTP(f"{self.office}/sync", bearer=self._token, answer=20, connect=4)
+                self._link = self._replica.start_sync(transport, every=20)
                 self._link.on_status(lambda status: self.tell("status"))
         self.tell("status")
 
@@ -198,6 +205,11 @@ class Desk:
             with contextlib.suppress(SelectionExpired):
                 found[cls.__name__.lower()] = self.replica.select(cls).count()
         return found
+
+    def pulled(self) -> bool:
+        """Whether the saved selection is in effect: what it chose is here."""
+        store = self.replica.store
+        return bool(store.meta("selected", self.replica.reader()) == self.replica.selection.encode())
 
     def bytes_held(self) -> int:
         """The size of this person's files."""

@@ -73,7 +73,8 @@ def money(value: Decimal | None) -> str:
 
 def day(value: date | None) -> str:
     """A date, short."""
-    return "–" if value is None else format_date(value, "dd/MM/yyyy" if current.get() != "en" else "MMM d, y", locale=current.get())
+    pattern = "dd/MM/yyyy" if current.get() != "en" else "MMM d, y"
+    return "–" if value is None else format_date(value, pattern, locale=current.get())
 
 
 def clock(value: datetime | None) -> str:
@@ -85,7 +86,7 @@ def size(count: float) -> str:
     """Bytes in the unit that a person would choose."""
     for unit, factor in (("GB", 1e9), ("MB", 1e6), ("KB", 1e3)):
         if count >= factor:
-            return f"{format_decimal(count / factor, '#,##0.0' if count < 100 * factor else '#,##0', locale=current.get())} {unit}"
+            return f"{decimal(count / factor, '#,##0.0' if count < 100 * factor else '#,##0')} {unit}"
     return f"{int(count)} B"
 
 

@@ -169,7 +169,7 @@ def _environment() -> Environment:
     made = Environment(loader=PackageLoader("offlinekit_portal"), autoescape=True, undefined=StrictUndefined,
                        extensions=["jinja2.ext.i18n"], trim_blocks=True, lstrip_blocks=True)  # fmt: skip
     made.install_gettext_callables(  # type: ignore[attr-defined]
-        i18n.gettext, lambda one, many, n: i18n.ngettext(one, many, n), newstyle=True
+        i18n.gettext, i18n.ngettext, newstyle=True
     )
     made.globals.update(icon=icon, initials=initials, i=i18n.Words(), languages=i18n.LANGUAGES, language_names=i18n.NAMES)
     made.filters.update(money=i18n.money, day=i18n.day, clock=i18n.clock, number=i18n.decimal, size=i18n.size,

@@ -1,0 +1,128 @@
+"""The package of this device in figures: what a selection holds, what is still to fetch, and whether it fits."""
+
+from __future__ import annotations
+
+import json
+import time
+from weakref import WeakKeyDictionary
+
+from attrs import evolve, frozen
+
+from offlinekit import Configuration, Preview, Replica
+from offlinekit.configurator import PreviewOf
+from offlinekit_portal.contract import offer
+from offlinekit_portal.web.desk import Desk
+from offlinekit_portal.web.registers import ICONS, REGISTERS
+
+RATE = 600_000  # bytes a second on a middling 4G connection
+FRESH_S = 20.0
+ROOM = 64_000_000  # what a device should keep free
+DOWNLOAD = "download"
+_counted: WeakKeyDictionary[Replica, tuple[bytes, float, Preview]] = WeakKeyDictionary()
+
+
+@frozen
+class Line:
+    """One line of the package: a register, or related records that come along."""
+
+    icon: str
+    label: str
+    slug: str
+    records: int
+    bytes: int
+    fetch: int
+
+
+@frozen
+class Package:
+    """A package in figures."""
+
+    lines: tuple[Line, ...]
+    preview: Preview
+    free: int
+    here: bool  # whether it has just been counted, and need not be counted again
+
+    @property
+    def total(self) -> int:
+        """Bytes of the whole package."""
+        return sum(line.bytes for line in self.lines)
+
+    @property
+    def fits(self) -> bool:
+        """Whether there is room for what is to be fetched."""
+        return self.preview.fetch_bytes + ROOM <= self.free
+
+    @property
+    def seconds(self) -> int:
+        """How long fetching takes, roughly."""
+        return 1 + self.preview.fetch_bytes // RATE
+
+    @property
+    def there(self) -> int:
+        """Percent of the package that is on this device already."""
+        return 100 if not self.total else max(0, min(100, round(100 * (1 - self.preview.fetch_bytes / self.total))))
+
+
+def _key(configuration: Configuration) -> bytes:
+    return evolve(configuration.selection, id="", since=0.0, until=None).encode()
+
+
+def count(desk: Desk, configuration: Configuration) -> Package:
+    """Counts what saving would mean: at the head office, or from what is held when it cannot be reached."""
+    preview = configuration.preview()
+    _counted[desk.replica] = (_key(configuration), time.monotonic(), preview)
+    return _package(desk, configuration, preview, True)
+
+
+def counted(desk: Desk, configuration: Configuration) -> Package | None:
+    """The last count, if there is one: it may be of earlier choices, which `here` tells."""
+    found = _counted.get(desk.replica)
+    if found is None:
+        return None
+    key, when, preview = found
+    return _package(desk, configuration, preview, key == _key(configuration) and time.monotonic() - when < FRESH_S)
+
+
+def _package(desk: Desk, configuration: Configuration, preview: Preview, here: bool) -> Package:
+    lines = []
+    for register in REGISTERS:
+        own = preview.collections[register.name]
+        lines.append(Line(register.icon, register.label, register.slug, own.hold, bytes_of(own), own.fetch))
+        chosen = configuration.of(register.cls).includes
+        for include in offer.of(register.cls).includes:
+            if include.name in chosen:
+                parts = [preview.collections[name] for name in include.reaches]
+                lines.append(Line(ICONS.get(include.name, "list-check"), include.label, "", sum(p.hold for p in parts),
+                                  sum(bytes_of(p) for p in parts), sum(p.fetch for p in parts)))  # fmt: skip
+    return Package(tuple(lines), preview, desk.bytes_free(), here)
+
+
+def bytes_of(part: PreviewOf) -> int:
+    """Bytes that a part of a preview holds afterwards."""
+    return part.bytes
+
+
+# -- fetching
+
+
+@frozen
+class Download:
+    """A package on its way: what is expected of each line, and how far it is."""
+
+    selection: str
+    began: float
+    total: int
+    records: dict[str, int]
+
+
+def begin(desk: Desk, selection: str, package: Package | None) -> None:
+    """Notes what a saved selection is to bring, so that its page knows it after a restart too."""
+    records = {} if package is None else {line.slug: line.records for line in package.lines if line.slug}
+    size = 0 if package is None else package.preview.fetch_bytes
+    desk.remember(DOWNLOAD, json.dumps([selection, time.time(), size, records]))
+
+
+def under_way(desk: Desk) -> Download | None:
+    """The last download begun."""
+    kept = desk.setting(DOWNLOAD)
+    return Download(*json.loads(kept)) if kept else None
