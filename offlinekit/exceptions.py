@@ -3,6 +3,7 @@
 OfflinekitError                         .retryable, .hint
 ├─ SchemaError(ValueError)              a declaration is wrong
 │  └─ FilterError                       a filter is wrong; .collection, .field
+│     └─ NotOffered                     a selection names what the offer does not hold; .collection, .choice
 ├─ InvalidValue(ValueError)             a value does not fit its field; .collection, .field, .value
 ├─ LimitExceeded(ValueError)            .limit (its name), .maximum, .value
 ├─ StateError(RuntimeError)             used in the wrong place or order
@@ -47,6 +48,7 @@ __all__ = [
     "InvalidValue",
     "LimitExceeded",
     "NotAllowed",
+    "NotOffered",
     "NotSynced",
     "NotTheAuthority",
     "NotTracked",
@@ -109,6 +111,14 @@ class FilterError(SchemaError):
     def __init__(self, message: str, *, collection: str = "", field: str = "") -> None:
         super().__init__(message)
         self.collection, self.field = collection, field
+
+
+class NotOffered(FilterError):
+    """A selection names a choice that the offer does not hold, or not so; a newer offer may have dropped it."""
+
+    def __init__(self, message: str, *, collection: str = "", choice: str = "") -> None:
+        super().__init__(message, collection=collection)
+        self.choice = choice
 
 
 class InvalidValue(OfflinekitError, ValueError):

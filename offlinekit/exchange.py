@@ -21,7 +21,7 @@ import msgspec
 from attrs import Factory, frozen, mutable
 
 from offlinekit.compress import decompress_stream
-from offlinekit.exceptions import AuthenticationRequired, NotAllowed, OfflinekitError, ProtocolError, TransportError
+from offlinekit.exceptions import AuthenticationRequired, NotAllowed, NotOffered, OfflinekitError, ProtocolError, TransportError
 from offlinekit.expr import encode_filter
 from offlinekit.protocol import messages as m
 from offlinekit.protocol.codec import decode_answer, encode
@@ -143,6 +143,8 @@ class Exchanger:
             return Moved("held_back", detail=detail)
         if isinstance(answer, m.Revoked):
             return Moved("revoked")
+        if isinstance(answer, m.Refused) and answer.code == "not_offered":
+            return Moved("not_offered", detail=answer.message)
         if isinstance(answer, m.Delta):
             return (yield from self._take(start, answer))
         raise _refused(answer)
@@ -279,12 +281,15 @@ class Exchanger:
 
     # -- remote reads
 
-    def query(self, query: Query) -> Generator[Effect, bytes, m.Records]:
-        """Runs a query at the authority."""
+    def query(
+        self, query: Query, candidate: Selection | None = None, chosen: bool = False
+    ) -> Generator[Effect, bytes, m.Records]:
+        """Runs a query at the authority; with a candidate only among the records that it lists, or chooses of them."""
         device = self.store.meta("device", self.store.reader())
         request = m.Query(collection=query.collection, where=encode_filter(query.where), search=query.search,
                           order=list(query.order), limit=100 if query.limit is None else query.limit,
                           after=None if query.after is None else list(query.after), total=query.total,
+                          candidate=b"" if candidate is None else candidate.encode(), chosen=chosen,
                           **self._common(device))  # fmt: skip
         answer = decode_answer((yield Send(encode(request))))
         if isinstance(answer, m.NeedSchema):
@@ -320,6 +325,8 @@ def _refused(answer: m.Answer) -> OfflinekitError:
             return TransportError(answer.message, retry_after_s=answer.retry_after_s)
         if answer.code in ("not_allowed", "identity"):
             return NotAllowed(answer.message)
+        if answer.code == "not_offered":
+            return NotOffered(answer.message)
         if answer.code == "unauthenticated":
             return AuthenticationRequired(answer.message)
         return ProtocolError(f"the authority refused ({answer.code}): {answer.message}")

@@ -7,7 +7,7 @@ scope of the collection bounds everything. Where records are chosen by hand, the
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from hashlib import sha256
 from typing import Any
@@ -16,18 +16,19 @@ import msgspec
 from attrs import Factory, frozen
 
 from offlinekit.changes import Key
-from offlinekit.exceptions import FilterError, LimitExceeded, nearest
+from offlinekit.exceptions import FilterError, LimitExceeded, NotOffered, nearest
 from offlinekit.expr import Allowed, Bounds, check, dependencies, resolve
 from offlinekit.expr.codec import from_plain, to_plain
 from offlinekit.expr.resolve import zone_of
-from offlinekit.nodes import And, Compare, Const, Filter, IsIn, IsNull, Not, Or, Param, Text, nothing, today
+from offlinekit.nodes import And, Compare, Const, Filter, IsIn, IsNull, Not, Or, Param, Text, everything, nothing, today
 from offlinekit.offer import Include, Offer, Quick
 from offlinekit.schema import CollectionInfo, Schema
 
-__all__ = ["PICKS_MAX", "Choice", "Plan", "Selection", "Source", "Step", "matching", "plan_of"]
+__all__ = ["PICKS_MAX", "Choice", "Plan", "Selection", "Source", "Step", "candidates", "key_filter", "matching", "plan_of"]
 
 PICKS_MAX = 10_000
 CHOICES_MAX = 256
+KEYS_LISTED_MAX = 2000  # keys of several fields in one statement, which SQLite plans in quadratic time
 
 
 @frozen
@@ -92,8 +93,11 @@ class Selection:
         return sha256(self.encode()).digest()[:16]
 
     @classmethod
-    def decode(cls, data: bytes, schema: Schema, offer: Offer) -> Selection:
-        """The selection of bytes from a peer, checked against schema and offer; raises FilterError or LimitExceeded."""
+    def decode(cls, data: bytes, schema: Schema, offer: Offer | None) -> Selection:
+        """The selection of bytes, checked against schema and offer; raises FilterError or LimitExceeded.
+
+        Without an offer it is read as it was saved: a newer program may offer less, and what is held stays held.
+        """
         try:
             plain = msgspec.msgpack.decode(data, type=_Plain)
         except msgspec.MsgspecError as error:
@@ -106,8 +110,17 @@ class Selection:
             for c in choices
         )  # fmt: skip
         selection = cls(id_, identity, since, until, zone, made)
-        selection.check(schema, offer)
+        if offer is not None:
+            selection.check(schema, offer)
         return selection
+
+    def problem(self, schema: Schema, offer: Offer) -> str:
+        """What the offer does not hold of it; else empty."""
+        try:
+            self.check(schema, offer)
+        except FilterError as error:
+            return str(error)
+        return ""
 
     @staticmethod
     def until_of(data: bytes) -> float | None:
@@ -116,7 +129,7 @@ class Selection:
         return until
 
     def check(self, schema: Schema, offer: Offer) -> None:
-        """Raises FilterError, InvalidValue or LimitExceeded for choices that the offer does not hold."""
+        """Raises NotOffered for choices that the offer does not hold, FilterError or LimitExceeded for what nobody may choose."""
         Bounds(self.since, self.zone).literal(_TODAY, "date")
         if len(self.choices) > CHOICES_MAX:
             raise LimitExceeded("collections in a selection", CHOICES_MAX, len(self.choices))
@@ -151,19 +164,24 @@ def _check_choice(c: Choice, schema: Schema, offer: Offer) -> None:
         quick = offer.quick.get(name)
         if quick is None or quick.collection != info.name:
             names = [q.name for q in offer.quick.values() if q.collection == info.name]
-            raise FilterError(f"no quick filter '{name}' for '{info.name}'{nearest(name, names)}", collection=info.name)
+            raise NotOffered(f"no quick filter '{name}' for '{info.name}'{nearest(name, names)}",
+                             collection=info.name, choice=name)  # fmt: skip
         given = {n for n, _ in params}
         if given != set(quick.params):
-            raise FilterError(f"quick filter '{name}' takes {sorted(quick.params)}, not {sorted(given)}",
-                              collection=info.name)  # fmt: skip
-        resolve_params(quick, dict(params), schema)
+            raise NotOffered(f"quick filter '{name}' takes {sorted(quick.params)}, not {sorted(given)}",
+                             collection=info.name, choice=name)  # fmt: skip
+        try:
+            resolve_params(quick, dict(params), schema)
+        except FilterError as error:
+            raise NotOffered(f"quick filter '{name}': {error}", collection=info.name, choice=name) from error
     if c.condition is not None:
         check(c.condition, schema, info, Allowed("the advanced condition"))
         _check_advanced(c.condition, info, offer)
     for name in c.includes:
         if name not in offer.includes or offer.includes[name].collection != info.name:
             names = [i.name for i in offer.includes.values() if i.collection == info.name]
-            raise FilterError(f"no include '{name}' for '{info.name}'{nearest(name, names)}", collection=info.name)
+            raise NotOffered(f"no include '{name}' for '{info.name}'{nearest(name, names)}",
+                             collection=info.name, choice=name)  # fmt: skip
     for keys in (c.picks, c.unpicks):
         if len(keys) > PICKS_MAX:
             raise LimitExceeded(f"picks in '{info.name}'", PICKS_MAX, len(keys), "use a quick filter")
@@ -200,11 +218,11 @@ def _check_advanced(node: Filter, info: CollectionInfo, offer: Offer) -> None:
         op = "in" if isinstance(node, IsIn) else "null" if isinstance(node, IsNull) else node.op
         if advanced is None:
             names = [name for collection, name in offer.advanced if collection == info.name]
-            raise FilterError(f"the offer has no advanced field '{node.field}' in '{info.name}'"
-                              f"{nearest(node.field, names)}", collection=info.name, field=node.field)  # fmt: skip
+            raise NotOffered(f"the offer has no advanced field '{node.field}' in '{info.name}'"
+                             f"{nearest(node.field, names)}", collection=info.name, choice=node.field)  # fmt: skip
         if op not in advanced.operators:
-            raise FilterError(f"{info.name}.{node.field} cannot be compared by '{op}' here{nearest(op, advanced.operators)}",
-                              collection=info.name, field=node.field)  # fmt: skip
+            raise NotOffered(f"{info.name}.{node.field} cannot be compared by '{op}' here{nearest(op, advanced.operators)}",
+                             collection=info.name, choice=node.field)  # fmt: skip
     elif not isinstance(node, Const):
         raise FilterError("an advanced condition compares fields of its own collection only", collection=info.name)
 
@@ -294,6 +312,33 @@ def matching(schema: Schema, offer: Offer, choice: Choice, claims: Mapping[str, 
              for name, params in choice.quick]  # fmt: skip
     parts += [] if choice.condition is None else [resolve(choice.condition, schema, claims={}, params={}, bounds=bounds)]
     return nothing if not parts else parts[0] if len(parts) == 1 else And(tuple(parts))
+
+
+def candidates(
+    schema: Schema, offer: Offer, choice: Choice, claims: Mapping[str, Any], bounds: Bounds, *, chosen: bool
+) -> Filter:  # fmt: skip
+    """The filter of the records that a choice lists, all where it filters nothing; or of those that are chosen of them."""
+    info = schema.info(choice.collection)
+    listed = matching(schema, offer, choice, claims, bounds) if choice.filtered else everything
+    if not chosen:
+        return listed
+    keys = len(choice.picks) + len(choice.unpicks)
+    if len(info.key) > 1 and keys > KEYS_LISTED_MAX:
+        raise LimitExceeded(f"picks and unpicks to list in '{info.name}'", KEYS_LISTED_MAX, keys, "a preview counts them all")
+    own = nothing if choice.by_hand or not choice.filtered else And((listed, Not(key_filter(info, choice.unpicks))))
+    return Or((own, key_filter(info, choice.picks)))
+
+
+def key_filter(info: CollectionInfo, keys: Sequence[Key]) -> Filter:
+    """The filter that only records with these keys pass."""
+    if len(info.key) == 1:
+        return IsIn(info.name, info.key[0], tuple(key[0] for key in keys))
+    if not keys:
+        return nothing
+    if len(keys) == 1:
+        return And(tuple(Compare(info.name, n, "=", v) for n, v in zip(info.key, keys[0], strict=True)))
+    half = len(keys) // 2  # a chain of a thousand alternatives would be too deep for SQL
+    return Or((key_filter(info, keys[:half]), key_filter(info, keys[half:])))
 
 
 def plan_of(

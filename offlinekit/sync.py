@@ -13,12 +13,12 @@ import random
 from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
-from typing import Any, Literal, TypeAlias, TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar, get_args
 
 from attrs import Factory, evolve, frozen, mutable
 
 from offlinekit.clock import at
-from offlinekit.exceptions import AuthenticationRequired, NotSynced, OfflinekitError, TransportError
+from offlinekit.exceptions import AuthenticationRequired, NotSynced, Offline, OfflinekitError, TransportError
 from offlinekit.exchange import Effect, Exchanger, Fetch, Moved
 from offlinekit.store.sqlite.replica_store import ReplicaStore
 from offlinekit.store.sqlite.replica_sync import cursors, selection_bytes
@@ -28,6 +28,7 @@ __all__ = ["Driver", "Progress", "Status", "SyncReport", "SyncState"]
 
 T = TypeVar("T")
 SyncState: TypeAlias = Literal["offline", "online", "syncing", "unauthenticated", "error", "stopped"]
+Blocked: TypeAlias = Literal["", "expired", "held_back", "not_offered", "revoked"]
 _log = logging.getLogger("offlinekit.sync")
 BACKOFF_S = 1.0
 REPEATS_MAX = 6
@@ -45,7 +46,8 @@ class Progress:
 class Status:
     """How a replica stands: what a status bar shows.
 
-    `detail` says what to do about an `expired` selection, an answer that is `held_back`, a `revoked` device, an error.
+    `detail` says what to do about an `expired` selection, one that names what is `not_offered`, an answer that is
+    `held_back`, a `revoked` device, an error.
     `consistent`: every collection stands where the same answer left it.
     """
 
@@ -56,7 +58,7 @@ class Status:
     last_success: datetime | None = None
     consistent: bool = False
     progress: Progress | None = None
-    blocked: Literal["", "expired", "held_back", "revoked"] = ""
+    blocked: Blocked = ""
     forked: bool = False
     unfit: int = 0
     detail: str = ""
@@ -88,8 +90,10 @@ class Driver:
     """Syncs one replica over one transport, on the event loop that runs `run`."""
 
     def __init__(self, store: ReplicaStore, transport: Transport, *, every: float, tell: Callable[[set[str]], None],
-                 jitter: Callable[[], float] = random.random, program: str = "") -> None:  # fmt: skip
+                 jitter: Callable[[], float] = random.random, program: str = "",
+                 problem: Callable[[], str] = str) -> None:  # fmt: skip
         self.store, self.transport, self.every, self._tell, self._jitter = store, transport, every, tell, jitter
+        self._problem = problem
         self.exchanger = Exchanger(store, program, self._progressed)
         self.status = Status()
         self.report = SyncReport()
@@ -101,6 +105,7 @@ class Driver:
         self._round = 0
         self._failures = 0
         self._waiters: list[_Waiter] = []
+        self._asked: set[asyncio.Task[Any]] = set()
         self.loop: asyncio.AbstractEventLoop | None = None
 
     # -- running
@@ -116,6 +121,10 @@ class Driver:
                     with contextlib.suppress(TimeoutError):
                         await asyncio.wait_for(self._wake.wait(), delay)
         finally:
+            self._stopping = True
+            for task in self._asked:  # nobody would ever answer who waits for it in another thread
+                task.cancel()
+            await asyncio.gather(*self._asked, return_exceptions=True)
             await self.transport.close()
             self._set(state="stopped", progress=None)
             for waiter in self._waiters:
@@ -186,12 +195,12 @@ class Driver:
             started = clock.monotonic()
             moved = await self._drive(self.exchanger.pull(report=True), fetching=True)
             self.report.seconds["pull"] = self.report.seconds.get("pull", 0.0) + clock.monotonic() - started
-            self._note(moved)
+            self._note(moved, moved.detail or await self._work(self._problem))
             if moved.kind not in ("new_history", "stale", "cancelled"):
                 return
         raise TransportError("what is asked for changed again and again while it was answered; trying later")
 
-    def _note(self, moved: Moved) -> None:
+    def _note(self, moved: Moved, detail: str) -> None:
         self.report.answers.append(moved.kind)
         self.report.file_bytes += moved.bytes
         for into, part in ((self.report.received, moved.put), (self.report.dropped, moved.drop)):
@@ -200,8 +209,8 @@ class Driver:
         changed = {n for n, c in (*moved.put.items(), *moved.drop.items()) if c}
         if changed or moved.kind == "new_history":
             self._tell(changed)
-        blocked = moved.kind if moved.kind in ("expired", "held_back", "revoked") else ""
-        self._set(blocked=blocked, detail=moved.detail, unfit=moved.unfit or self.status.unfit)
+        blocked = moved.kind if moved.kind in get_args(Blocked) else ""
+        self._set(blocked=blocked, detail=detail, unfit=moved.unfit or self.status.unfit)
         if blocked:
             _log.warning("the authority holds back the answer: %s %s", blocked, moved.detail)
 
@@ -261,7 +270,19 @@ class Driver:
 
     async def ask(self, steps: Generator[Effect, bytes, T]) -> T:
         """Runs an exchange of the application's, such as a remote read, beside the sync."""
-        return await self._drive(steps)
+        if self._stopping:
+            steps.close()
+            raise Offline("the sync was stopped")
+        task = asyncio.ensure_future(self._drive(steps))
+        self._asked.add(task)
+        try:
+            return await task
+        except asyncio.CancelledError:
+            if self._stopping:
+                raise Offline("the sync was stopped") from None
+            raise
+        finally:
+            self._asked.discard(task)
 
     # -- status
 

@@ -144,7 +144,10 @@ class Puller:
         table = self._table(request, asker, fields)
         if table is None:
             return m.NeedState()
-        selection = self._selection(table, request, asker)
+        if isinstance(request, m.Preview):  # what is saved does not matter, and may be offered no longer
+            selection: Selection | None = self.decode(request.candidate, asker)
+        else:
+            selection = self._selection(table, request, asker)
         if selection is None:
             return m.NeedSelection()
         now = self.store.now()
@@ -161,8 +164,6 @@ class Puller:
                 return m.NewHistory()
             confirmed = device is not None and device.confirmed_until > now
             bounds = _bounds_time(now, [t for t in tokens.values() if t is not None])
-            if isinstance(request, m.Preview):
-                selection = self._candidate(request, asker)
             plan = plan_of(self.schema, self.offer, self.scopes, selection, asker.claims, bounds)
             implicit = {c: unpack_view(b) for c, b in table.implicit.items()}
             asked = _Asked(request, asker, table, selection, snapshot, bounds, tokens, fields, plan, implicit)
@@ -188,20 +189,18 @@ class Puller:
         key = (asker.key, table.selection)
         if request.selection is None:
             return self.selections.get(key)
-        selection = self._decode(request.selection, asker)
+        selection = self.decode(request.selection, asker)
         if selection.digest != table.selection:
             raise ProtocolError("the selection does not have the digest that the request names")
         self.selections.put(key, selection)
         return selection
 
-    def _decode(self, data: bytes, asker: Asker) -> Selection:
+    def decode(self, data: bytes, asker: Asker) -> Selection:
+        """The selection of a request, which only its own user may have made."""
         selection = Selection.decode(data, self.schema, self.offer)
         if selection.identity != asker.identity:
             raise ProtocolError("the selection was made by somebody else")
         return selection
-
-    def _candidate(self, request: m.Preview, asker: Asker) -> Selection:
-        return self._decode(request.candidate, asker)
 
     # -- sets
 

@@ -7,6 +7,7 @@
 A front end reads `replica.offer` to know what to show, and keeps one `Configuration` while its user goes through the steps.
 """
 
+from offlinekit.configurator.candidates import Candidates, CandidateSelect, Mark
 from offlinekit.configurator.conditions import Condition
 from offlinekit.configurator.configuration import Chosen, Configuration
 from offlinekit.configurator.preview import Preview, PreviewOf
@@ -16,10 +17,13 @@ from offlinekit.selection import Selection
 __all__ = [
     "Advanced",
     "Always",
+    "CandidateSelect",
+    "Candidates",
     "Chosen",
     "Condition",
     "Configuration",
     "Include",
+    "Mark",
     "Offer",
     "Offered",
     "Option",

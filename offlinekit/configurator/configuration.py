@@ -3,48 +3,28 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from enum import Enum
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, TypeVar, cast
 
 from attrs import evolve, frozen
 
+from offlinekit.configurator.candidates import PAGE, Candidates, CandidateSelect, Mark, Show, chunks, mark
 from offlinekit.configurator.conditions import Condition, Joined, conditions_of, joined, leaves, normal, replaced
+from offlinekit.configurator.desk import Desk
 from offlinekit.configurator.preview import Preview
 from offlinekit.exceptions import FilterError, StateError, nearest
 from offlinekit.expr.resolve import cut
 from offlinekit.nodes import And, Compare, Filter, IsIn, IsNull, Not, Or, Some, Text, Within
 from offlinekit.offer import Offer
-from offlinekit.schema import Collection, Schema
-from offlinekit.selection import Choice, Selection
+from offlinekit.query import Page, Query
+from offlinekit.schema import Collection
+from offlinekit.selection import Choice, Selection, key_filter
 
-__all__ = ["Chosen", "Configuration", "Desk", "end_of_day"]
+__all__ = ["Chosen", "Configuration", "end_of_day"]
 
-
-class Desk(Protocol):
-    """What a configuration needs of the replica that it is for."""
-
-    schema: Schema
-    offer: Offer
-    identity: str
-    zone: str
-
-    def now(self) -> float:
-        """Seconds since 1970."""
-        ...
-
-    def saved(self) -> Selection:
-        """The saved selection."""
-        ...
-
-    def save(self, selection: Selection) -> None:
-        """Makes a selection active."""
-        ...
-
-    def preview(self, selection: Selection) -> Preview:
-        """What saving it would move."""
-        ...
+C = TypeVar("C", bound=Collection)
 
 
 @frozen
@@ -93,7 +73,6 @@ class Configuration:
             return
         if selection.identity != self._desk.identity:
             raise StateError(f"the selection was made by '{selection.identity}', and this replica is another person's")
-        selection.check(self._desk.schema, self._desk.offer)
         self._choices, self._zone = {c.collection: c for c in selection.choices}, selection.zone
         days = selection.until is not None and selection.until == end_of_day(selection.since, selection.zone)
         self._until = "day" if days else selection.until
@@ -137,10 +116,12 @@ class Configuration:
         condition = self._of(collection).condition
         return None if condition is None else normal(condition)
 
-    def _change(self, collection: str, **changes: Any) -> Configuration:
-        choices = {**self._choices, collection: evolve(self._of(collection), **changes)}
-        self._made(choices).check(self._desk.schema, self.offer)
-        self._choices = choices
+    def _change(self, collection: str, adds: bool = True, **changes: Any) -> Configuration:
+        """Only what is added is checked: what the offer holds no longer can be taken out piece by piece."""
+        changed = evolve(self._of(collection), **changes)
+        if adds:
+            self._made({collection: changed}).check(self._desk.schema, self.offer)
+        self._choices = {**self._choices, collection: changed}
         return self
 
     # -- step 1: quick filters
@@ -154,8 +135,9 @@ class Configuration:
 
     def unquick(self, name: str) -> Configuration:
         """Gives a quick filter up."""
-        collection = self._quick(name)
-        return self._change(collection, quick=tuple(q for q in self._of(collection).quick if q[0] != name))
+        chosen = (c.collection for c in self._choices.values() if name in dict(c.quick))
+        collection = next(chosen, None) or self._quick(name)
+        return self._change(collection, adds=False, quick=tuple(q for q in self._of(collection).quick if q[0] != name))
 
     def _quick(self, name: str) -> str:
         quick = self.offer.quick.get(name)
@@ -199,7 +181,7 @@ class Configuration:
                 continue
             if new is not None and _root(new) != name:
                 raise FilterError(f"a condition on '{name}' cannot be replaced by one on '{_root(new)}'", collection=name)
-            return self._change(name, condition=changed)
+            return self._change(name, adds=new is not None, condition=changed)
         raise FilterError("that condition is not part of the configuration any more; list them anew with of(...).conditions")
 
     def join(self, collection: type[Collection], how: Literal["all", "any"]) -> Configuration:
@@ -213,7 +195,7 @@ class Configuration:
 
     def unfiltered(self, collection: type[Collection]) -> Configuration:
         """Gives up the quick filters and the condition of a collection; picks stay."""
-        return self._change(self._desk.schema.info(collection).name, quick=(), condition=None, unpicks=())
+        return self._change(self._desk.schema.info(collection).name, adds=False, quick=(), condition=None, unpicks=())
 
     # -- step 3: records
 
@@ -245,6 +227,71 @@ class Configuration:
         """Takes none; from here on the filters only list candidates, and picks alone are chosen."""
         return self._change(self._desk.schema.info(collection).name, picks=(), unpicks=(), by_hand=True)
 
+    def candidates(self, collection: type[C], *, show: Show = "listed") -> CandidateSelect[C]:
+        """The records that the filters list, or all in the scope where nothing is filtered, to search, order and page through.
+
+        With `show="chosen"` those of the collection that are chosen: listed and not left out, and picked. Records reached
+        by includes are not among them.
+        """
+        name, chosen = self._desk.schema.info(collection).name, show == "chosen"
+        choice, asked = self._of(name), self._asked(name, chosen)
+
+        def page(found: tuple[Page[Any], bool]) -> Candidates[C]:
+            return self._page(choice, *found)
+
+        def run(query: Query) -> Candidates[C]:
+            return page(self._desk.read(query, asked, chosen))
+
+        async def fetch(query: Query) -> Candidates[C]:
+            return page(await self._desk.fetch_read(query, asked, chosen))
+
+        return CandidateSelect(collection, run, fetch, Query(name, limit=PAGE))
+
+    def _asked(self, collection: str, chosen: bool) -> Selection:
+        """What the authority has to know to list candidates."""
+        choice = evolve(self._of(collection), includes=())
+        return self._made({collection: choice if chosen else evolve(choice, picks=(), unpicks=())})
+
+    def _page(self, choice: Choice, found: Page[Any], offline: bool) -> Candidates[Any]:
+        info = self._desk.schema.info(choice.collection)
+        made: Candidates[Any] = Candidates(found)
+        made.total, made.next, made.offline = found.total, found.next, offline
+        made.marks = tuple(mark(choice, info.key_of(r), listed=True) for r in found)
+        return made
+
+    def chosen(self, collection: type[C], records: Iterable[C]) -> tuple[Mark, ...]:
+        """How each of these records stands, whatever list they come from; a page of candidates has it as `marks` already.
+
+        The authority is asked about those that only the filters can decide. Offline, the held ones are judged.
+        """
+        asking = self._judging(collection, records)
+        try:
+            query = next(asking)
+            while True:
+                query = asking.send(self._desk.read(query, self._asked(query.collection, False), False)[0])
+        except StopIteration as stop:
+            return cast("tuple[Mark, ...]", stop.value)
+
+    async def fetch_chosen(self, collection: type[C], records: Iterable[C]) -> tuple[Mark, ...]:
+        """As `chosen`, on an event loop."""
+        asking = self._judging(collection, records)
+        try:
+            query = next(asking)
+            while True:
+                found, _ = await self._desk.fetch_read(query, self._asked(query.collection, False), False)
+                query = asking.send(found)
+        except StopIteration as stop:
+            return cast("tuple[Mark, ...]", stop.value)
+
+    def _judging(self, collection: type[C], records: Iterable[C]) -> Generator[Query, Page[Any], tuple[Mark, ...]]:
+        info = self._desk.schema.info(collection)
+        choice, keys = self._of(info.name), [info.key_of(r) for r in records]
+        listed: set[Any] = set()
+        for some in chunks(info, [k for k in keys if mark(choice, k, listed=True) in (Mark.FILTER, Mark.UNPICK)]):
+            found = yield Query(info.name, key_filter(info, some), limit=len(some))
+            listed |= {info.key_of(r) for r in found}
+        return tuple(mark(choice, key, key in listed) for key in keys)
+
     # -- related records
 
     def include(self, name: str) -> Configuration:
@@ -254,8 +301,9 @@ class Configuration:
 
     def exclude(self, name: str) -> Configuration:
         """Gives an include up."""
-        collection = self._include(name)
-        return self._change(collection, includes=tuple(i for i in self._of(collection).includes if i != name))
+        chosen = (c.collection for c in self._choices.values() if name in c.includes)
+        collection = next(chosen, None) or self._include(name)
+        return self._change(collection, adds=False, includes=tuple(i for i in self._of(collection).includes if i != name))
 
     def _include(self, name: str) -> str:
         include = self.offer.includes.get(name)
@@ -284,7 +332,11 @@ class Configuration:
         return self
 
     def renew(self) -> Configuration:
-        """Starts from the saved choices, valid anew; only the difference moves. A moment given with `until` is not renewed."""
+        """Starts from the saved choices, valid anew; only the difference moves. A moment given with `until` is not renewed.
+
+        What the offer no longer holds among them raises NotOffered when it is saved or previewed: nobody but the user can
+        say what shall take its place. `clear` forgets the choices of its collection.
+        """
         self._start(self._desk.saved())
         if isinstance(self._until, float):
             self._until = "day"
@@ -292,15 +344,32 @@ class Configuration:
 
     # -- step 4: looking, and saving
 
+    @property
+    def problem(self) -> str:
+        """What the offer no longer holds of choices taken up from an earlier day; then `save` refuses. Else empty."""
+        return self.selection.problem(self._desk.schema, self.offer)
+
     def preview(self) -> Preview:
-        """What saving would move, asked of the authority; offline, an answer from held records that says so."""
-        return self._desk.preview(evolve(self.selection, id="preview"))
+        """What saving would move, asked of the authority; offline, an answer from held records that says so.
+
+        Refuses to block a running event loop: there, `await configuration.fetch_preview()`.
+        """
+        return self._desk.preview(self._checked("preview"))
+
+    async def fetch_preview(self) -> Preview:
+        """As `preview`, on an event loop."""
+        return await self._desk.fetch_preview(self._checked("preview"))
 
     def save(self) -> Selection:
         """Makes the selection active, offline too; it takes effect at the next pull."""
-        selection = evolve(self.selection, id=secrets.token_hex(8))
+        selection = self._checked(secrets.token_hex(8))
         self._desk.save(selection)
         return selection
+
+    def _checked(self, id_: str) -> Selection:
+        selection = self.selection
+        selection.check(self._desk.schema, self.offer)
+        return evolve(selection, id=id_)
 
 
 def _plain(value: Any) -> Any:

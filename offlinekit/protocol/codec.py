@@ -32,7 +32,8 @@ _COMPRESS_FROM = 1024
 _HEAD = b"OK1"
 
 REFUSALS = {
-    "invalid": "the request breaks a rule of the protocol, the schema or the offer",
+    "invalid": "the request breaks a rule of the protocol or the schema",
+    "not_offered": "the selection names what the offer does not hold, or no longer; its user must choose anew",
     "not_allowed": "no scope permits it",
     "identity": "the replica belongs to another identity",
     "version": "the protocol version is not served",

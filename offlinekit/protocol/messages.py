@@ -141,10 +141,15 @@ class Push(Request, frozen=True, kw_only=True, omit_defaults=True, tag="push"):
 
 
 class Query(Request, frozen=True, kw_only=True, omit_defaults=True, tag="query"):
-    """A remote read; `where` is an encoded filter, `order` pairs of (field, descending)."""
+    """A remote read; `where` is an encoded filter, `order` pairs of (field, descending).
+
+    With a `candidate`, an encoded selection, only among the records that its filters list; `chosen`: that it chooses of them.
+    """
 
     collection: str
     where: bytes
+    candidate: bytes = b""
+    chosen: bool = False
     search: str = ""
     order: list[tuple[str, bool]] = field(default_factory=list)
     limit: int = 100

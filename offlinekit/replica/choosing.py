@@ -1,23 +1,34 @@
-"""What the Offline Configurator asks of a replica: the saved selection, previews, and saving."""
+"""What the Offline Configurator asks of a replica: the saved selection, candidates, previews, and saving.
+
+What is not held is asked of the authority. Where it cannot be reached, held records answer, and the answer says so; a replica
+that never pulled knows nothing, so there the error stands.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Generator
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from attrs import evolve
 
 from offlinekit.configurator.preview import Preview, PreviewOf
-from offlinekit.exceptions import TransportError
-from offlinekit.exchange import Exchanger
-from offlinekit.expr import Compiler
+from offlinekit.exceptions import Offline, TransportError
+from offlinekit.exchange import Effect, Exchanger, Previewed
+from offlinekit.expr import Allowed, Bounds, Compiler
 from offlinekit.expr.sql import quote
-from offlinekit.nodes import Value, everything
+from offlinekit.nodes import And, Value, everything
+from offlinekit.protocol.messages import Records
+from offlinekit.query import Page, Query, check_query
 from offlinekit.schema import CollectionInfo
-from offlinekit.selection import Selection, plan_of
+from offlinekit.selection import Selection, candidates, plan_of
 from offlinekit.terms import in_term
 
 if TYPE_CHECKING:  # pragma: no cover
     from offlinekit.replica.replica import Replica  # layer-exempt: the type of what made it
 
 __all__ = ["ReplicaDesk"]
+
+T = TypeVar("T")
 
 
 class ReplicaDesk:
@@ -39,19 +50,75 @@ class ReplicaDesk:
         """Makes a selection active from the next pull on."""
         self._replica.save_selection(selection)
 
+    # -- asking
+
+    def _ask(self, steps: Generator[Effect, bytes, T], instead: str) -> T | None:
+        """The authority's answer, or None when held records must do."""
+        self._replica.refuse_loop(instead)
+        try:
+            return None if self._replica.link is None else self._replica.link.ask(steps)
+        except TransportError:
+            if self._pulled:
+                return None
+            raise
+
+    async def _fetch(self, steps: Generator[Effect, bytes, T]) -> T | None:
+        """As `_ask`, on an event loop."""
+        try:
+            return None if self._replica.link is None else await self._replica.link.ask_async(steps)
+        except TransportError:
+            if self._pulled:
+                return None
+            raise
+
+    @property
+    def _pulled(self) -> bool:
+        return self._replica.store.meta("claims", self._replica.reader()) is not None
+
+    @property
+    def _exchanger(self) -> Exchanger:
+        return Exchanger(self._replica.store)
+
+    # -- candidates
+
+    def read(self, query: Query, candidate: Selection, chosen: bool) -> tuple[Page[Any], bool]:
+        """Candidates, and whether they are only those held."""
+        steps = self._reading(query, candidate, chosen)
+        return self._read(query, candidate, chosen, self._ask(steps, "await configuration.candidates(...).fetch()"))
+
+    async def fetch_read(self, query: Query, candidate: Selection, chosen: bool) -> tuple[Page[Any], bool]:
+        """As `read`, on an event loop."""
+        return self._read(query, candidate, chosen, await self._fetch(self._reading(query, candidate, chosen)))
+
+    def _reading(self, query: Query, candidate: Selection, chosen: bool) -> Generator[Effect, bytes, Records]:
+        check_query(query, self.schema, Allowed("a remote query", online_only=True))
+        return self._exchanger.query(query, candidate, chosen)
+
+    def _read(self, query: Query, candidate: Selection, chosen: bool, found: Records | None) -> tuple[Page[Any], bool]:
+        if found is not None:
+            return self._replica.remote.page(query, found), False
+        claims = self._replica.store.meta("claims", self._replica.reader())
+        if claims is None:
+            raise Offline("no sync is running and nothing was pulled yet, so nobody knows what there is to choose from")
+        bounds = Bounds(self.now(), candidate.zone)
+        among = candidates(self.schema, self.offer, candidate.choice(query.collection), claims, bounds, chosen=chosen)
+        return self._replica.run_query(evolve(query, where=And((query.where, among)))), True
+
     # -- previews
 
     def preview(self, selection: Selection) -> Preview:
         """What saving it would move: by the authority, or from held records when it cannot be reached."""
-        link = self._replica.link
-        if link is not None:
-            try:
-                found = link.ask(Exchanger(self._replica.store).preview(selection))
-                return Preview({n: PreviewOf(p.fetch, p.drop, p.hold, p.bytes) for n, p in found.parts.items()})
-            except TransportError:
-                if self._replica.store.meta("claims", self._replica.reader()) is None:
-                    raise  # never synced, so nothing is known that could answer
-        return self._held(selection)
+        steps = self._exchanger.preview(selection)
+        return self._previewed(selection, self._ask(steps, "await replica.configure(...).fetch_preview()"))
+
+    async def fetch_preview(self, selection: Selection) -> Preview:
+        """As `preview`, on an event loop."""
+        return self._previewed(selection, await self._fetch(self._exchanger.preview(selection)))
+
+    def _previewed(self, selection: Selection, found: Previewed | None) -> Preview:
+        if found is None:
+            return self._held(selection)
+        return Preview({n: PreviewOf(p.fetch, p.drop, p.hold, p.bytes) for n, p in found.parts.items()})
 
     def _held(self, selection: Selection) -> Preview:
         db, found = self._replica.reader(), {}

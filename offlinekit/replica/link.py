@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Coroutine, Generator
+from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from offlinekit.exceptions import StateError
@@ -28,8 +29,8 @@ def refuse_loop(instead: str) -> None:
     raise StateError(f"this call would block the running event loop; use {instead}")
 
 
-class AsyncLink:
-    """A sync on the caller's event loop; from `async with replica.keep_synced(transport) as link`."""
+class _Shell:
+    """What both shells do: tell how the sync stands, and carry the application's own exchanges."""
 
     def __init__(self, replica: Replica, driver: Driver) -> None:
         self._replica, self._driver = replica, driver
@@ -44,24 +45,45 @@ class AsyncLink:
         """What the round under way, or the last one, did."""
         return self._driver.report
 
-    def on_status(self, listener: Callable[[Status], object]) -> None:
-        """Calls back with the status now and with every new one."""
-        self._driver.on_status(listener)
-
     def sync_now(self) -> None:
         """Syncs as soon as possible, without waiting."""
         self._driver.wake()
+
+    def ask(self, steps: Generator[Effect, bytes, T]) -> T:
+        """Runs an exchange and waits for its result; never on an event loop."""
+        return self._submit(self._driver.ask(steps)).result()
+
+    async def ask_async(self, steps: Generator[Effect, bytes, T]) -> T:
+        """Runs an exchange for a caller on an event loop, the sync's own or another."""
+        if self._driver.loop is asyncio.get_running_loop():
+            return await self._driver.ask(steps)
+        return await asyncio.wrap_future(self._submit(self._driver.ask(steps)))
+
+    def _submit(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+        loop = self._driver.loop
+        if loop is None or loop.is_closed():
+            work.close()
+            raise StateError("the sync was stopped; start it again")
+        return asyncio.run_coroutine_threadsafe(work, loop)
+
+
+class AsyncLink(_Shell):
+    """A sync on the caller's event loop; from `async with replica.keep_synced(transport) as link`."""
+
+    def on_status(self, listener: Callable[[Status], object]) -> None:
+        """Calls back with the status now and with every new one."""
+        self._driver.on_status(listener)
 
     async def wait_synced(self, timeout: float | None = None) -> Status:
         """Until all that was committed or saved before the call is answered and pulled; raises NotSynced."""
         return await self._driver.wait_synced(timeout)
 
 
-class Link:
+class Link(_Shell):
     """A sync in a thread of its own; from `replica.start_sync(transport)`. Its callbacks run in that thread."""
 
     def __init__(self, replica: Replica, driver: Driver) -> None:
-        self._replica, self._driver = replica, driver
+        super().__init__(replica, driver)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="offlinekit-sync", daemon=True)
         self._driver.loop = self._loop
@@ -74,38 +96,14 @@ class Link:
         finally:
             self._loop.close()
 
-    @property
-    def status(self) -> Status:
-        """How the replica stands."""
-        return self._driver.status
-
-    @property
-    def report(self) -> SyncReport:
-        """What the round under way, or the last one, did."""
-        return self._driver.report
-
     def on_status(self, listener: Callable[[Status], object]) -> None:
         """Calls back with the status now and with every new one, in the sync's thread."""
         self._loop.call_soon_threadsafe(self._driver.on_status, listener)
 
-    def sync_now(self) -> None:
-        """Syncs as soon as possible, without waiting."""
-        self._driver.wake()
-
     def wait_synced(self, timeout: float | None = None) -> Status:
         """Until all that was committed or saved before the call is answered and pulled; raises NotSynced."""
         refuse_loop("replica.keep_synced() and await link.wait_synced()")
-        return self._submit(self._driver.wait_synced(timeout))
-
-    def ask(self, steps: Generator[Effect, bytes, T]) -> T:
-        """Runs an exchange and waits for its result."""
-        return self._submit(self._driver.ask(steps))
-
-    def _submit(self, work: Coroutine[Any, Any, T]) -> T:
-        if not self._thread.is_alive():
-            work.close()
-            raise StateError("the sync was stopped; start it again with replica.start_sync()")
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+        return self._submit(self._driver.wait_synced(timeout)).result()
 
     def stop(self) -> None:
         """Ends the sync after the exchange under way; what is not sent yet stays in the outbox."""

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from offlinekit.exceptions import Offline
-from offlinekit.exchange import Exchanger
+from offlinekit.exchange import Effect, Exchanger
 from offlinekit.expr import Allowed
 from offlinekit.protocol.messages import Records
 from offlinekit.query import Page, Query, Select, check_query
+from offlinekit.replica.link import AsyncLink, Link
 from offlinekit.schema import Collection
 
 if TYPE_CHECKING:  # pragma: no cover
@@ -45,24 +45,27 @@ class Remote:
 
     def _run(self, query: Query) -> Page[Any]:
         self._replica.refuse_loop("await replica.remote.select(...).fetch()")
-        check_query(query, self._replica.schema, Allowed("a remote query", online_only=True))
-        link = self._replica.link
-        if link is None:
-            raise Offline("no sync is running, so the authority cannot be asked; call replica.start_sync() first")
-        return self._page(query, link.ask(Exchanger(self._replica.store).query(query)))
+        steps = self._steps(query)
+        return self.page(query, self._link().ask(steps))
 
     async def fetch(self, query: Query) -> Page[Any]:
         """Runs a query on an event loop, through either shell."""
-        check_query(query, self._replica.schema, Allowed("a remote query", online_only=True))
-        driver = self._replica.driver
-        if driver is None or driver.loop is None:
-            raise Offline("no sync is running, so the authority cannot be asked; use replica.keep_synced() first")
-        work = driver.ask(Exchanger(self._replica.store).query(query))
-        if driver.loop is asyncio.get_running_loop():
-            return self._page(query, await work)
-        return self._page(query, await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, driver.loop)))
+        steps = self._steps(query)
+        return self.page(query, await self._link().ask_async(steps))
 
-    def _page(self, query: Query, answer: Records) -> Page[Any]:
+    def _steps(self, query: Query) -> Generator[Effect, bytes, Records]:
+        check_query(query, self._replica.schema, Allowed("a remote query", online_only=True))
+        return Exchanger(self._replica.store).query(query)
+
+    def _link(self) -> Link | AsyncLink:
+        if self._replica.link is None:
+            raise Offline(
+                "no sync is running, so the authority cannot be asked; call replica.start_sync() or keep_synced() first"
+            )
+        return self._replica.link
+
+    def page(self, query: Query, answer: Records) -> Page[Any]:
+        """The records of an answer."""
         info = self._replica.schema.info(query.collection)
         rows = [dict(zip(answer.fields, row, strict=True)) for row in answer.rows]
         known = [{n: v for n, v in row.items() if n in info.fields} for row in rows]

@@ -53,7 +53,7 @@ class Replica:
         self.remote = Remote(self)
         self.watchers = Watchers()
         self._driver: Driver | None = None
-        self._link: Link | None = None
+        self._link: Link | AsyncLink | None = None
         self._transaction: Transaction | None = None
         self._writer: Owner | None = None
         self._changed: set[str] = set()
@@ -75,7 +75,7 @@ class Replica:
 
     def close(self) -> None:
         """Stops the sync and closes the file."""
-        if self._link is not None:
+        if isinstance(self._link, Link):
             self._link.stop()
         self.store.close()
 
@@ -117,9 +117,10 @@ class Replica:
 
     def select(self, collection: type[C]) -> Select[C]:
         """A typed query over what is held: `.where(…).search(…).order_by(…).limit(…).all()`."""
-        return Select(collection, self._run)
+        return Select(collection, self.run_query)
 
-    def _run(self, query: Query) -> Page[Any]:
+    def run_query(self, query: Query) -> Page[Any]:
+        """Runs a query over what is held."""
         info, db = check_query(query, self.schema, Allowed("a local query")), self.reader()
         extra = self._expired_condition(info, db) or ""
         if extra == "0":
@@ -276,9 +277,14 @@ class Replica:
 
     @property
     def selection(self) -> Selection:
-        """The saved selection."""
+        """The saved selection, also where this program's offer no longer holds all of it; see `selection_problem`."""
         data = self.store.meta("selection", self.reader())
-        return Selection() if data is None else Selection.decode(data, self.schema, self.offer)
+        return Selection() if data is None else Selection.decode(data, self.schema, None)
+
+    @property
+    def selection_problem(self) -> str:
+        """What this program's offer no longer holds of the saved selection, so that the user must choose anew; else empty."""
+        return self.selection.problem(self.schema, self.offer)
 
     @property
     def valid_until(self) -> datetime | None:
@@ -303,7 +309,7 @@ class Replica:
     def configure(self, start: Selection | bytes | None = None) -> Configuration:
         """Starts a new selection, or goes on with one that was kept (`configuration.selection`, or its `encode()`)."""
         if isinstance(start, bytes):
-            start = Selection.decode(start, self.schema, self.offer)
+            start = Selection.decode(start, self.schema, None)
         return Configuration(ReplicaDesk(self), start)
 
     def renew_selection(self) -> Selection:
@@ -326,21 +332,23 @@ class Replica:
     def _make_driver(self, transport: Transport, every: float) -> Driver:
         if self._driver is not None:
             raise StateError("a sync runs already; stop it first")
-        self._driver = Driver(self.store, transport, every=every, tell=self.tell)
+        self._driver = Driver(self.store, transport, every=every, tell=self.tell, problem=lambda: self.selection_problem)
         return self._driver
 
     def start_sync(self, transport: Transport, *, every: float = 30.0) -> Link:
         """Syncs in a thread of its own: at once, after every commit or save, and every so many seconds."""
-        self._link = Link(self, self._make_driver(transport, every))
-        return self._link
+        self._link = link = Link(self, self._make_driver(transport, every))
+        return link
 
     @asynccontextmanager
     async def keep_synced(self, transport: Transport, *, every: float = 30.0) -> AsyncIterator[AsyncLink]:
         """The same on the caller's event loop: `async with replica.keep_synced(transport) as link`."""
         driver = self._make_driver(transport, every)
+        driver.loop = asyncio.get_running_loop()
+        self._link = link = AsyncLink(self, driver)
         task = asyncio.create_task(driver.run())
         try:
-            yield AsyncLink(self, driver)
+            yield link
         finally:
             driver.stop()
             await task
@@ -357,8 +365,8 @@ class Replica:
         return self._driver
 
     @property
-    def link(self) -> Link | None:
-        """The running sync thread, if there is one."""
+    def link(self) -> Link | AsyncLink | None:
+        """The running sync, if there is one."""
         return self._link
 
     def refuse_loop(self, instead: str) -> None:

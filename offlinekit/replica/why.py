@@ -12,7 +12,7 @@ from offlinekit.expr.sql import quote
 from offlinekit.nodes import everything
 from offlinekit.offer import Offer
 from offlinekit.schema import Collection
-from offlinekit.selection import Selection, Step, plan_of
+from offlinekit.selection import Choice, Selection, Step, plan_of
 from offlinekit.terms import in_term
 
 if TYPE_CHECKING:  # pragma: no cover
@@ -23,7 +23,7 @@ __all__ = ["Reason", "reasons"]
 
 @frozen
 class Reason:
-    """Why a replica holds a record: quick, condition, pick, include, always, created or pending; and which one."""
+    """Why a replica holds a record: quick, condition, pick, include, always, created, pending or not_offered; and which."""
 
     kind: str
     name: str = ""
@@ -31,11 +31,14 @@ class Reason:
 
 
 def reasons(replica: Replica, record: Collection) -> list[Reason]:
-    """Each reason that holds for a record; filters that look into records which are not held may go unnoticed."""
+    """Each reason that holds for a record; filters that look into records which are not held may go unnoticed.
+
+    Where nothing explains it, the choices that the offer no longer holds are named: what they meant is not known here.
+    """
     info, offer, selection = replica.schema.info(record), replica.offer, replica.selection
     key = info.key_of(record)
     found: list[Reason] = []
-    choice = selection.choice(info.name)
+    choice = _known(selection.choice(info.name), offer)
 
     def holds(part: Selection, by: Offer, step: bool) -> bool:
         return _holds(replica, info.name, key, part, by, step=step)
@@ -48,7 +51,7 @@ def reasons(replica: Replica, record: Collection) -> list[Reason]:
             found += [Reason("condition")] if own.condition is not None else []
     if key in choice.picks:
         found.append(Reason("pick"))
-    for other in selection.choices:
+    for other in (_known(c, offer) for c in selection.choices):
         for name in other.includes:
             alone = evolve(other, includes=(name,))
             if holds(evolve(selection, choices=(alone,)), only, True):
@@ -65,7 +68,17 @@ def reasons(replica: Replica, record: Collection) -> list[Reason]:
         found.append(Reason("created"))
     if db.execute("SELECT 1 FROM ok_touch WHERE collection=? AND key=? LIMIT 1", (info.name, encode_key(key))).get:
         found.append(Reason("pending"))
-    return found
+    return found or [Reason("not_offered", name) for c in selection.choices for name in _gone(c, offer)]
+
+
+def _gone(choice: Choice, offer: Offer) -> list[str]:
+    return [n for n, _ in choice.quick if n not in offer.quick] + [n for n in choice.includes if n not in offer.includes]
+
+
+def _known(choice: Choice, offer: Offer) -> Choice:
+    """A choice less what the offer no longer holds. One filter of several left out would make the rest hold more: all go."""
+    kept = evolve(choice, includes=tuple(n for n in choice.includes if n in offer.includes))
+    return kept if all(name in offer.quick for name, _ in choice.quick) else evolve(kept, quick=(), condition=None)
 
 
 def _same(replica: Replica, collection: str) -> str:

@@ -61,8 +61,9 @@ class _Direct:
         """Runs an exchange."""
         return self._pair.drive(steps)
 
-    def stop(self) -> None:
-        """Nothing runs."""
+    async def ask_async(self, steps: Generator[Effect, bytes, T]) -> T:
+        """The same for a caller on an event loop."""
+        return self._pair.drive(steps)
 
 
 class Pair:

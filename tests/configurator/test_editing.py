@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from offlinekit import FilterError, LimitExceeded, SelectionExpired, StateError, everything, today
+from offlinekit import FilterError, LimitExceeded, Offer, SelectionExpired, StateError, everything, today
 from offlinekit.configurator import Configuration, Selection
 from offlinekit.configurator.conditions import conditions_of, joined, leaves, normal, replaced
+from offlinekit.exceptions import NotOffered
 from offlinekit.expr import evaluate
 from offlinekit.nodes import And, Filter, Not, Or
 from offlinekit.testing.pair import Pair
@@ -177,6 +178,23 @@ def test_a_kept_configuration_of_somebody_else_is_refused(pair: Pair) -> None:
         pair.replica.configure(Selection("", "somebody", 0.0, None, "UTC", ()))
     with pytest.raises(FilterError, match="not an encoded selection"):
         pair.replica.configure(b"nonsense")
+
+
+def test_what_is_offered_no_longer_is_taken_out_piece_by_piece() -> None:
+    with opened() as pair:
+        take = (
+            pair.replica.configure().quick("mine").quick("in_city", city="Recife").include("orders").all_of(Customer.visits > 1)
+        )
+        kept, narrower = take.selection.encode(), Offer(OFFER.quick["mine"], advanced=[Customer.visits])
+    with opened(offer=narrower) as pair:
+        take = pair.replica.configure(kept)
+        assert "in_city" in take.problem
+        with pytest.raises(NotOffered):
+            take.preview()
+        assert "orders" in take.unquick("in_city").problem
+        assert take.exclude("orders").problem == ""
+        assert take.of(Customer).quick == {"mine": {}}
+        assert take.preview().rows > 0
 
 
 def test_a_selection_says_when_it_began_and_ends_in_its_zone(take: Configuration) -> None:

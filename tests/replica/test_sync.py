@@ -9,6 +9,8 @@ from collections.abc import Iterator
 import pytest
 
 from offlinekit.exceptions import NotSynced, Offline, Reject, StateError
+from offlinekit.protocol import messages as m
+from offlinekit.protocol.codec import decode_request
 from offlinekit.sync import Driver, Status
 from offlinekit.testing.pair import Pair
 from offlinekit.transport.memory import Memory
@@ -156,6 +158,69 @@ def test_a_loop_keeps_synced_and_is_never_blocked(pair: Pair) -> None:
         assert replica.driver is None
 
     asyncio.run(main())
+
+
+def test_a_preview_on_a_loop_asks_the_authority_through_either_shell(pair: Pair) -> None:
+    class NeverPulls(Memory):
+        async def exchange(self, request: bytes) -> bytes:
+            if type(decode_request(request)) is m.Pull:
+                raise Offline("so that what a pull would move stays to be moved")
+            return await super().exchange(request)
+
+    replica, line = pair.replica, NeverPulls(pair.authority, lambda: (pair.identity, {"rep": "r"}))
+    pair.authority.load([Order(id="c", note="new")])
+
+    async def look() -> None:
+        take = replica.configure().renew()
+        preview = await take.fetch_preview()
+        assert (preview.offline, preview.collections["order"].fetch, preview.collections["order"].hold) == (False, 1, 3)
+        with pytest.raises(StateError, match=r"block the running event loop; use await .*fetch_preview"):
+            take.preview()
+        with pytest.raises(StateError, match=r"block the running event loop; use await .*fetch\(\)"):
+            replica.remote.select(Order).all()
+        assert len(await replica.remote.select(Order).fetch()) == 3
+        assert (await asyncio.to_thread(take.preview)).collections == preview.collections, "other threads may block"
+        assert len(await asyncio.to_thread(replica.remote.select(Order).all)) == 3
+
+    async def kept() -> None:
+        line.plugged = False
+        async with replica.keep_synced(line, every=3600):
+            assert (await replica.configure().renew().fetch_preview()).offline, "the line is cut"
+            line.plugged = True
+            await look()
+        assert (await replica.configure().renew().fetch_preview()).offline, "no sync runs"
+
+    asyncio.run(kept())
+    link = replica.start_sync(line, every=3600)
+    asyncio.run(look())
+    link.stop()
+
+
+def test_who_waits_for_an_answer_is_told_when_the_sync_stops(pair: Pair) -> None:
+    class Mute(Memory):
+        async def exchange(self, request: bytes) -> bytes:
+            if asking:
+                asked.set()
+                await asyncio.Event().wait()
+            return await super().exchange(request)
+
+    asking, asked, said = [], threading.Event(), []
+    link = pair.replica.start_sync(Mute(pair.authority, lambda: (pair.identity, pair.claims or {})), every=3600)
+    link.wait_synced(WAIT)
+
+    def ask() -> None:
+        try:
+            pair.replica.remote.select(Order).all()
+        except Offline as error:
+            said.append(str(error))
+
+    asking.append(True)
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    assert asked.wait(WAIT)
+    link.stop()
+    thread.join(WAIT)
+    assert said == ["the sync was stopped"]
 
 
 def test_a_live_query_yields_whenever_its_records_are_others(pair: Pair) -> None:
