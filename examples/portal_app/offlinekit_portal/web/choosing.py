@@ -108,5 +108,6 @@ def quick_words(name: str, params: Iterable[Any], offered: Offered) -> str:
 
 def chips(chosen: Chosen, offered: Offered) -> list[Chip]:
     """The applied filters of a register."""
-    quick = [Chip(quick_words(n, p.values(), offered), "unquick", n) for n, p in chosen.quick.items()]
+    names = [q.name for q in offered.quick if q.name in chosen.quick]
+    quick = [Chip(quick_words(n, chosen.quick[n].values(), offered), "unquick", n) for n in names]
     return quick + [Chip(condition_words(c, offered), "remove", c.id) for c in chosen.conditions]

@@ -100,5 +100,3 @@ class Words:
     number = staticmethod(decimal)
     size = staticmethod(size)
     tag = staticmethod(tag)
-
-

@@ -83,6 +83,12 @@ def counted(desk: Desk, configuration: Configuration) -> Package | None:
     return _package(desk, configuration, preview, key == _key(configuration) and time.monotonic() - when < FRESH_S)
 
 
+def fresh(desk: Desk, configuration: Configuration) -> Package:
+    """The last count if it is of these choices, else a new one."""
+    found = counted(desk, configuration)
+    return found if found is not None and found.here else count(desk, configuration)
+
+
 def _package(desk: Desk, configuration: Configuration, preview: Preview, here: bool) -> Package:
     lines = []
     for register in REGISTERS:

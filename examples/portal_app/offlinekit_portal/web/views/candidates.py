@@ -7,15 +7,15 @@ from typing import Any
 
 from attrs import frozen
 
-from offlinekit import Configuration, FilterError
-from offlinekit.configurator import Chosen
-from offlinekit.query import Select
+from offlinekit import Configuration, FilterError, LimitExceeded
+from offlinekit.configurator import Mark
+from offlinekit.query import Query
+from offlinekit.selection import PICKS_MAX as KEYS_MAX
 from offlinekit_portal.web.i18n import gettext as _
 from offlinekit_portal.web.registers import Register
 from offlinekit_portal.web.visit import Visit
 
 PAGE = 50
-KEYS_MAX = 10_000
 TRAILS_MAX = 64
 _trails: OrderedDict[tuple[Any, ...], list[Any]] = OrderedDict()  # where the pages of a list begin, as far as they were visited
 
@@ -54,38 +54,29 @@ def find(visit: Visit, register: Register, configuration: Configuration) -> Foun
     """A page of the list, as the request asks for it."""
     search, sort = visit.text("busca", limit=100), visit.text("ordem")
     sort = sort if sort in register.sorts else next(iter(register.sorts))
-    source = _source(visit, register, configuration)
-    select = source.search(search).order_by(*register.sorts[sort][1])
-    trail = _trail(visit, register, select.query)
-    page = min(visit.number("pagina", 1, 1), len(trail))
-    rows = select.limit(PAGE).after(trail[page - 1]).with_total().all()
-    if rows.next is not None and len(trail) == page:
-        trail.append(rows.next)
-    total = rows.total or 0
-    listed = source.count() if search else total
-    chosen = configuration.of(register.cls)
-    found = [(r.code, r, takes(chosen, r.code)) for r in rows]
-    return Found(found, total, listed, _chosen(chosen, listed), page, PAGE * page < total, not visit.desk.connected, search, sort)
+    listed = configuration.candidates(register.cls)
+    select = listed.search(search).order_by(*register.sorts[sort][1])
+    trail = _trail(visit, configuration, select.query)
+    number = min(visit.number("pagina", 1, 1), len(trail))
+    page = select.limit(PAGE).after(trail[number - 1]).with_total().all()
+    if page.next is not None and len(trail) == number:
+        trail.append(page.next)
+    total = page.total or 0
+    chosen = configuration.candidates(register.cls, show="chosen").count()
+    rows = [(_code(record), record, mark.chosen) for record, mark in page.marked]
+    return Found(
+        rows, total, listed.count() if search else total, chosen, number, PAGE * number < total, page.offline, search, sort
+    )
 
 
-def _source(visit: Visit, register: Register, configuration: Configuration) -> Select[Any]:
-    where = [c.filter for c in configuration.of(register.cls).conditions]
-    select: Select[Any] = (visit.replica.remote if visit.desk.connected else visit.replica).select(register.cls)
-    return select.where(*where) if where else select
+def _code(record: Any) -> str:
+    """The key of a record: each register has a code."""
+    return str(record.code)
 
 
-def takes(chosen: Chosen, key: str) -> bool:
-    """Whether a record of the list is taken."""
-    return key in chosen.picks if chosen.by_hand or not chosen.filtered else key not in chosen.unpicks
-
-
-def _chosen(chosen: Chosen, listed: int) -> int:
-    return len(chosen.picks) if chosen.by_hand or not chosen.filtered else listed - len(chosen.unpicks)
-
-
-def _trail(visit: Visit, register: Register, query: Any) -> list[Any]:
+def _trail(visit: Visit, configuration: Configuration, query: Query) -> list[Any]:
     """Where the pages of this list begin; `after` takes no page number, so that the way there is remembered."""
-    key = (visit.replica.identity, visit.desk.connected, query)
+    key = (visit.replica.identity, visit.desk.connected, query, _filters(configuration, query.collection))
     trail = _trails.setdefault(key, [None])
     _trails.move_to_end(key)
     while len(_trails) > TRAILS_MAX:
@@ -93,9 +84,15 @@ def _trail(visit: Visit, register: Register, query: Any) -> list[Any]:
     return trail
 
 
+def _filters(configuration: Configuration, collection: str) -> Any:
+    """What decides the list, ticks aside."""
+    choice = configuration.selection.choice(collection)
+    return choice.quick, choice.condition
+
+
 def tick(visit: Visit, register: Register, configuration: Configuration) -> None:
     """Takes single records, or leaves them out."""
-    keys = [str(k) for k in visit.form.getall("key", [])]
+    keys = [str(k) for k in (*visit.form.getall("key", []), *visit.form.getall("row", []))]
     if not all(0 < len(k) <= 200 for k in keys):
         raise FilterError(_("no such record"))
     (configuration.pick if visit.text("on") else configuration.unpick)(register.cls, *keys)
@@ -103,9 +100,25 @@ def tick(visit: Visit, register: Register, configuration: Configuration) -> None
 
 def take_all(visit: Visit, register: Register, configuration: Configuration) -> None:
     """Takes all that the list holds: by the filters, or, while something is searched for, record by record."""
-    search = visit.text("busca", limit=100)
-    if search or not configuration.of(register.cls).filtered:
-        select = _source(visit, register, configuration).search(search)
-        configuration.pick(register.cls, *(r.code for r in select.limit(KEYS_MAX).all()))
+    if _single(visit, register, configuration):
+        configuration.pick(
+            register.cls, *(_code(record) for record, mark in _found(visit, register, configuration) if not mark.chosen)
+        )
     else:
         configuration.pick_all(register.cls)
+
+
+def leave(visit: Visit, register: Register, configuration: Configuration) -> None:
+    """Leaves out what was found."""
+    configuration.unpick(register.cls, *(_code(record) for record, mark in _found(visit, register, configuration) if mark.chosen))
+
+
+def _single(visit: Visit, register: Register, configuration: Configuration) -> bool:
+    return bool(visit.text("busca")) or not configuration.of(register.cls).filtered
+
+
+def _found(visit: Visit, register: Register, configuration: Configuration) -> list[tuple[Any, Mark]]:
+    select = configuration.candidates(register.cls).search(visit.text("busca", limit=100))
+    if (total := select.count()) > KEYS_MAX:
+        raise LimitExceeded("records ticked one by one", KEYS_MAX, total)
+    return select.limit(KEYS_MAX).all().marked

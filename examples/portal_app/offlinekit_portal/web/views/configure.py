@@ -36,10 +36,9 @@ class Step:
     done: bool
 
 
-def _steps(register: Register, chosen: Any, now: str, records: str) -> list[Step]:
-    offered = offer.of(register.cls)
-    quick = [choosing.quick_words(n, p.values(), offered) for n, p in chosen.quick.items()]
-    advanced = [choosing.condition_words(c, offered) for c in chosen.conditions]
+def _steps(chips: list[choosing.Chip], now: str, records: str) -> list[Step]:
+    quick = [c.text for c in chips if c.name == "unquick"]
+    advanced = [c.text for c in chips if c.name == "remove"]
     at = STEPS.index(now)
     return [
         Step(STEPS[0], _("Quick filter"), ", ".join(quick) or _("none"), bool(quick) or at > 0),
@@ -56,9 +55,10 @@ def _values(
     chosen, offered, pack = configuration.of(register.cls), offer.of(register.cls), package.counted(visit.desk, configuration)
     line = next((x for x in pack.lines if x.slug == register.slug), None) if pack and pack.here else None
     records = i18n.ngettext("%(num)s chosen", "%(num)s chosen", line.records) if line else ""
+    chips = choosing.chips(chosen, offered)
     return {
         "registers": REGISTERS, "register": register, "step": step, "chosen": chosen, "offered": offered, "package": pack,
-        "steps": _steps(register, chosen, step, records), "chips": choosing.chips(chosen, offered), "error": error,
+        "steps": _steps(chips, step, records), "chips": chips, "error": error,
         "configuration": configuration, "words": choosing, "offer": offer,
     }  # fmt: skip
 
@@ -243,5 +243,6 @@ ACTIONS: dict[str, Callable[[Visit, Register, Configuration], object]] = {
     "tick": candidates.tick,
     "page": candidates.tick,
     "all": candidates.take_all,
+    "leave": candidates.leave,
     "none": lambda v, r, c: c.pick_none(r.cls),
 }

@@ -6,7 +6,7 @@ from typing import Any
 
 from attrs import frozen
 
-from offlinekit import Configuration, OfflinekitError
+from offlinekit import Configuration
 from offlinekit.exceptions import TransportError
 from offlinekit_portal.contract import Customer, Product, offer
 from offlinekit_portal.web import choosing, package
@@ -68,9 +68,8 @@ def renew(visit: Visit) -> Answer:
     """The same selection once more, valid anew."""
     if not visit.desk.live().chosen:
         return visit.go("/offline", bad=_("Nothing was chosen on this device yet, so there is nothing to repeat."))
-    saved = visit.replica.renew_selection()
     choosing.forget(visit.desk)
-    return _saved(visit, saved.id, None)
+    return _save(visit, visit.replica.configure().renew())
 
 
 @routes.post("/offline/sugestao")
@@ -83,7 +82,7 @@ def suggestion(visit: Visit) -> Answer:
         for include in offer.of(cls).includes:
             take.include(include.name)
     choosing.forget(visit.desk)
-    return _saved(visit, take.save().id, None)
+    return _save(visit, take)
 
 
 @routes.post("/offline/descartar")
@@ -99,21 +98,22 @@ def save(visit: Visit) -> Answer:
     configuration = choosing.resume(visit.desk)
     if not any(configuration.of(r.cls).filtered or configuration.of(r.cls).picks for r in REGISTERS):
         return visit.go("/offline/configurar", bad=_("Nothing is chosen yet: tick at least one filter or one record."))
-    try:
-        found = package.counted(visit.desk, configuration)
-        if (found is None or not found.here) and visit.desk.connected:
-            found = package.count(visit.desk, configuration)
-    except OfflinekitError:
-        found = None
+    return _save(visit, configuration)
+
+
+def _save(visit: Visit, configuration: Configuration) -> Answer:
+    """Saves, when there is room for it, and shows it arrive."""
+    found = None
+    if visit.desk.connected:
+        try:
+            found = package.fresh(visit.desk, configuration)
+        except TransportError:  # it went just now: what is saved takes effect later
+            found = None
     if found is not None and not found.fits and not found.preview.offline:
         return visit.go("/offline/configurar/clientes/revisar", bad=_("The package does not fit on this device."))
     saved = configuration.save()
     choosing.forget(visit.desk)
-    return _saved(visit, saved.id, found)
-
-
-def _saved(visit: Visit, selection: str, found: package.Package | None) -> Answer:
-    package.begin(visit.desk, selection, found)
+    package.begin(visit.desk, saved.id, found)
     if visit.desk.connected:
         return visit.go("/offline/baixando")
     return visit.go("/offline", ok=_("Saved on this device. It takes effect at the next connection."))
