@@ -61,13 +61,13 @@ def outgoing(replica: Replica) -> dict[UUID, Outgoing]:
     return found
 
 
-def standing(out: Outgoing | None, connected: bool) -> Standing:
-    """The one tag of an order that is in view. Nothing is called sent before its receipt is here."""
-    if out is None:
+def standing(state: MutationState | None, connected: bool) -> Standing:
+    """The one tag of an order that is in view, by its mutation. Nothing is called sent before its receipt is here."""
+    if state is None:
         return "sent"
-    if out.state.state == "parked":
+    if state.state == "parked":
         return "parked"
-    return "sending" if out.state.sent and connected else "pending"
+    return "sending" if state.sent and connected else "pending"
 
 
 def refused(replica: Replica) -> list[tuple[Rejection, Order, list[OrderItem]]]:
@@ -103,9 +103,9 @@ def listed(replica: Replica, *, connected: bool, zone: ZoneInfo, only: str = "",
     page = chosen.limit(min(start + count, 10_000)).with_total().all()
     total = len(local) + (page.total or 0)
     orders = [
-        Document(o.id, standing(out.get(o.id), connected), o.local_number, o.number, o.customer, "", o.placed, o.total,
-                 out[o.id].mutation if o.id in out else None)
-        for o in page
+        Document(o.id, standing(leaving.state if leaving else None, connected), o.local_number, o.number, o.customer, "",
+                 o.placed, o.total, leaving.mutation if leaving else None)
+        for o in page for leaving in [out.get(o.id)]
     ]  # fmt: skip
     shown = [*local, *orders][start : start + count]
     known = names(replica, {d.customer for d in shown})

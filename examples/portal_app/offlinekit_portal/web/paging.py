@@ -27,12 +27,16 @@ class Pages:
         """Where the page begins that a request asks for."""
         return visit.number("de", low=0, high=9_950) // Pages.SIZE * Pages.SIZE
 
-    def at(self, start: int = 0, **changed: str) -> str:
+    def at(self, start: int = 0, /, **changed: str) -> str:
         """The address of a page with some of the filters changed; empty ones are left out."""
         values = {name: value for name, value in {**self.chosen, **changed}.items() if value}
         if start:
             values["de"] = str(start)
         return self.path + (f"?{urlencode(values)}" if values else "")
+
+    def address(self, visit: Visit) -> Mapping[str, str]:
+        """The header that keeps the browser's address in step with what a part of the page shows."""
+        return {"HX-Replace-Url": self.at(self.start)} if visit.partial else {}
 
     @property
     def before(self) -> str:

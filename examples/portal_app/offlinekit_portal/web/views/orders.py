@@ -22,7 +22,7 @@ FILTERS = ("", "draft", "pending", "rejected", "sent")
 
 
 @routes.get("/pedidos")
-def listing(visit: Visit) -> str:
+def listing(visit: Visit) -> Answer:
     """The list; with htmx, the part that changes with what is typed and chosen."""
     only, text = visit.text("estado", limit=10), visit.text("q", limit=60)
     only = only if only in FILTERS else ""
@@ -31,7 +31,7 @@ def listing(visit: Visit) -> str:
                                     start=start)  # fmt: skip
     pages = Pages("/pedidos", {"estado": only, "q": text}, start, len(shown), total)
     template = "orders_list.html" if visit.partial else "orders.html"
-    return visit.render(template, shown=shown, pages=pages, only=only, text=text)
+    return Answer(visit.render(template, shown=shown, pages=pages, only=only, text=text), headers=pages.address(visit))
 
 
 @routes.get("/pedidos/{order}")
@@ -66,7 +66,7 @@ def _shown(visit: Visit, id_: UUID) -> dict[str, Any] | None:
     lines = [(item, drafts.readable(replica, Product, item.product)) for item in items]
     return {
         "order": order, "lines": lines, "out": out, "customer": drafts.readable(replica, Customer, order.customer),
-        "standing": documents.standing(out, visit.desk.live().online),
+        "standing": documents.standing(out.state if out else None, visit.desk.live().online),
         "term": replica.get(PaymentTerm, order.term), "price_list": replica.get(PriceList, order.price_list),
     }  # fmt: skip
 
