@@ -39,8 +39,10 @@ def refuse(code: str, message: str, fields: Iterable[Any], **facts: str | int | 
 
 def facts_of(message: str) -> tuple[str, dict[str, str | int]]:
     """The message for people and the figures in it; no figures when the message is somebody else's."""
-    words, mark, figures = message.partition(" {")
-    try:
-        return words, msgspec.json.decode("{" + figures, type=dict[str, str | int]) if mark else {}
-    except msgspec.MsgspecError:
-        return message, {}
+    at = message.find(" {")
+    while at >= 0:  # words may hold braces as well: the figures are what can be read as such, to the end
+        try:
+            return message[:at], msgspec.json.decode(message[at + 1 :], type=dict[str, str | int])
+        except msgspec.MsgspecError:
+            at = message.find(" {", at + 1)
+    return message, {}
