@@ -13,7 +13,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 from zoneinfo import ZoneInfo
@@ -65,17 +65,12 @@ class Live:
     done: int = 0
     total: int = 0
     detail: str = ""
+    days: int = 0  # how many are left of the package, today included; 0: it has no end
 
     @property
     def online(self) -> bool:
         """Whether the head office answers."""
         return self.pill != "offline"
-
-    @property
-    def days(self) -> int:
-        """How many days are left of the package, today included; 0 when it has no end."""
-        last = None if self.until is None else (self.until - timedelta(microseconds=1)).date()
-        return 0 if last is None else (last - datetime.now(ZONE).date()).days + 1
 
 
 @mutable
@@ -194,9 +189,14 @@ class Desk:
         expired = selection.until is not None and self.replica.now() >= selection.until
         progress = status.progress
         since = None if status.last_success is None else status.last_success.astimezone(ZONE)
-        return Live(_pill(status, self.connected), status.pending + status.parked, status.rejected, since, expired,
-                    bool(selection.id), until, progress.done if progress else 0, progress.total if progress else 0,
-                    status.detail)  # fmt: skip
+        pending = len(self.replica.pending()) + len(self.replica.parked())
+        days = 0 if until is None else ((until - timedelta(microseconds=1)).date() - self.today()).days + 1
+        return Live(_pill(status, self.connected), pending, status.rejected, since, expired, bool(selection.id), until,
+                    progress.done if progress else 0, progress.total if progress else 0, status.detail, days)  # fmt: skip
+
+    def today(self) -> date:
+        """The day where the representative sells, by the clock that decides when a selection ends."""
+        return datetime.fromtimestamp(self.replica.now(), ZONE).date()
 
     def held(self) -> dict[str, int]:
         """How many customers, prospects and products this device holds; nothing when the selection has expired."""

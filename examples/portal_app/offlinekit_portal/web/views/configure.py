@@ -95,7 +95,7 @@ def _with_body(visit: Visit, values: dict[str, Any]) -> dict[str, Any]:
 
 def _review(visit: Visit, configuration: Configuration) -> dict[str, Any]:
     """Until when the selection may be valid, and what waits to be sent."""
-    ends, today = configuration.selection.ends, datetime.now(ZONE).date()
+    ends, today = configuration.selection.ends, visit.desk.today()
     days = 0 if ends is None else max(1, (ends.date() - today).days)
     labels = {1: _("the end of today"), 2: _("the end of tomorrow"), 7: _("the end of the seventh day"), 0: _("without end")}
     offered = [1, 2, 7] if days in (1, 2, 7) else [1, 2, 7, days]
@@ -227,7 +227,7 @@ def _include(visit: Visit, register: Register, configuration: Configuration) -> 
 
 def _until(visit: Visit, register: Register, configuration: Configuration) -> None:
     days = visit.number("days", 1, 1, 7)
-    midnight = datetime.combine(datetime.now(ZONE).date(), time(), ZONE)
+    midnight = datetime.combine(visit.desk.today(), time(), ZONE)
     configuration.until(midnight + timedelta(days=days))
 
 

@@ -77,11 +77,11 @@ def _week(replica: Replica, today: date) -> list[Bar]:
             if order.placed in days:
                 days[order.placed] += order.total
     tallest, locale = max(days.values()) or Decimal(1), i18n.current.get()
-    return [
-        Bar(day, format_date(day, "EEE", locale=locale), amount, format_compact_decimal(int(amount), locale=locale, fraction_digits=1),
-            round(100 * amount / tallest))
-        for day, amount in days.items()
-    ]  # fmt: skip
+    bars = []
+    for day, amount in days.items():
+        short = format_compact_decimal(int(amount), locale=locale, fraction_digits=1)
+        bars.append(Bar(day, format_date(day, "EEE", locale=locale), amount, short, round(100 * amount / tallest)))
+    return bars
 
 
 def _next(replica: Replica, live: Live, tiles: dict[str, Tile]) -> tuple[str, str, str, str]:
@@ -112,8 +112,9 @@ def _next(replica: Replica, live: Live, tiles: dict[str, Tile]) -> tuple[str, st
 @routes.get("/inicio")
 def home(visit: Visit) -> str:
     """The home page."""
-    today, replica, live = datetime.now(ZONE).date(), visit.replica, visit.desk.live()
-    tiles, latest = _tiles(replica, today), []
+    today, replica, live = visit.desk.today(), visit.replica, visit.desk.live()
+    tiles = _tiles(replica, today)
+    latest: list[documents.Document] = []
     with contextlib.suppress(SelectionExpired):
         latest, _total = documents.listed(replica, connected=visit.desk.connected, zone=ZONE, count=LATEST)
     page: dict[str, Any] = {"greeting": greeting(), "today": today, "held": visit.desk.held(), "bytes": visit.desk.bytes_held()}

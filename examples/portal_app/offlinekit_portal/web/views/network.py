@@ -30,8 +30,10 @@ def _choices() -> list[Choice]:
         Choice("refuse", _("Plug pulled"), _("No signal: every attempt is refused at once."), Mode("refuse")),
         Choice("black_hole", _("Black hole"), _("The worst signal: it seems to be there, but nothing ever answers."),
                Mode("black_hole")),
-        Choice("slow", _("Slow line"), _("A village with one bar: 32 KB a second, and a delay before each answer."), Mode("slow")),
-        Choice("cut", _("Cut in the middle"), _("The next large answer breaks off half-way; the one after it passes."), Mode("cut")),
+        Choice("slow", _("Slow line"), _("A village with one bar: 32 KB a second, and a delay before each answer."),
+               Mode("slow")),
+        Choice("cut", _("Cut in the middle"), _("The next large answer breaks off half-way; the one after it passes."),
+               Mode("cut")),
     ]  # fmt: skip
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from datetime import datetime
 
-from offlinekit import SelectionExpired
+from offlinekit import Collection, SelectionExpired
 from offlinekit_portal.contract import Draft, Order, OrderItem, Price, Representative
 from offlinekit_portal.web.desk import ZONE
 from offlinekit_portal.web.registers import REGISTERS
@@ -19,8 +19,8 @@ def _(text: str) -> str:
     return text
 
 
-COUNTED = [*((r.label, r.cls) for r in REGISTERS), (_("Prices of my lists"), Price), (_("Orders"), Order),
-           (_("Order lines"), OrderItem)]  # fmt: skip
+COUNTED: list[tuple[str, type[Collection]]] = [*((r.label, r.cls) for r in REGISTERS), (_("Prices of my lists"), Price),
+                                              (_("Orders"), Order), (_("Order lines"), OrderItem)]  # fmt: skip
 
 
 @routes.get("/ajustes")
