@@ -15,6 +15,7 @@ from offlinekit import (
     Include,
     Offer,
     Quick,
+    QuickParam,
     Schema,
     claim,
     everything,
@@ -23,7 +24,12 @@ from offlinekit import (
     param,
     today,
 )
+from offlinekit_portal.goods import BRANDS, FAMILIES
+from offlinekit_portal.people import SEGMENTS
+from offlinekit_portal.places import PRICE_LISTS
 
+STATES = ("AC", "AL", "AM", "AP", "BA", "CE", "DF", "ES", "GO", "MA", "MG", "MS", "MT", "PA", "PB", "PE", "PI", "PR", "RJ", "RN",
+          "RO", "RR", "RS", "SC", "SE", "SP", "TO")  # fmt: skip
 YEAR_DAYS = 365
 SILENT_DAYS = 90
 
@@ -111,6 +117,14 @@ class ProspectStatus(Enum):
     CONTACTED = "contacted"
     NEGOTIATING = "negotiating"
     PAUSED = "paused"
+
+
+STATUSES = {
+    ProspectStatus.NEW: _("New"),
+    ProspectStatus.CONTACTED: _("Contacted"),
+    ProspectStatus.NEGOTIATING: _("Negotiating"),
+    ProspectStatus.PAUSED: _("Paused"),
+}
 
 
 class Prospect(Collection):
@@ -237,7 +251,7 @@ offer = Offer(
     Quick("silent", Customer, (Customer.last_order < today(-SILENT_DAYS)) | Customer.last_order.is_null(),
           _("Silent for 90 days"), explanation=_("Customers without an order in the last ninety days, or ever")),
     Quick("customers_of_state", Customer, Customer.state == param("state"), _("Of one state"),
-          explanation=_("Customers of the state that you name")),
+          explanation=_("Customers of the state that you name"), params=[QuickParam("state", _("State"), choices=STATES)]),
     Quick("my_prospects", Prospect, Prospect.rep == claim("rep"), _("All my prospects"),
           explanation=_("Every prospect that is yours")),
     Quick("open_prospects", Prospect, Prospect.status != ProspectStatus.PAUSED, _("Being worked on"),
@@ -260,17 +274,18 @@ offer = Offer(
     advanced=[
         Advanced(Customer.name, operators=("contains", "starts_with"), label=_("Name")),
         Advanced(Customer.city, operators=("=", "in", "contains"), label=_("City")),
-        Advanced(Customer.state, operators=("=", "in"), label=_("State")),
-        Advanced(Customer.segment, operators=("=", "in"), label=_("Segment")),
+        Advanced(Customer.state, operators=("=", "in"), label=_("State"), choices=STATES),
+        Advanced(Customer.segment, operators=("=", "in"), label=_("Segment"), choices=SEGMENTS),
         Advanced(Customer.last_order, operators=("<", ">=", "null"), label=_("Last order")),
-        Advanced(Customer.price_list, operators=("=", "in"), label=_("Price list")),
+        Advanced(Customer.price_list, operators=("=", "in"), label=_("Price list"),
+                 choices=[(code, f"{code} {name}") for code, name, share in PRICE_LISTS]),
         Advanced(Prospect.name, operators=("contains", "starts_with"), label=_("Name")),
         Advanced(Prospect.city, operators=("=", "in", "contains"), label=_("City")),
-        Advanced(Prospect.segment, operators=("=", "in"), label=_("Segment")),
-        Advanced(Prospect.status, operators=("=", "in"), label=_("Status"), choices=tuple(ProspectStatus)),
+        Advanced(Prospect.segment, operators=("=", "in"), label=_("Segment"), choices=SEGMENTS),
+        Advanced(Prospect.status, operators=("=", "in"), label=_("Status"), choices=STATUSES.items()),
         Advanced(Product.name, operators=("contains", "starts_with"), label=_("Name")),
-        Advanced(Product.group, operators=("=", "in"), label=_("Group")),
-        Advanced(Product.brand, operators=("=", "in"), label=_("Brand")),
+        Advanced(Product.group, operators=("=", "in"), label=_("Group"), choices=FAMILIES),
+        Advanced(Product.brand, operators=("=", "in"), label=_("Brand"), choices=sorted(BRANDS)),
         Advanced(Product.stock, operators=(">=", "<"), label=_("Stock")),
         Advanced(Product.curve, operators=("=", "in"), label=_("Sales curve"), choices=("A", "B", "C")),
     ],

@@ -13,10 +13,10 @@ from attrs import frozen
 
 from offlinekit import Configuration, OfflinekitError
 from offlinekit.configurator import Chosen, Condition, Offered
+from offlinekit_portal.contract import STATUSES
 from offlinekit_portal.web import i18n
 from offlinekit_portal.web.desk import Desk
 from offlinekit_portal.web.i18n import gettext as _
-from offlinekit_portal.web.registers import STATUSES
 
 CHOOSING = "choosing"
 _changing = threading.Lock()  # two clicks that arrive together must not undo each other

@@ -8,7 +8,7 @@ from aiohttp import web
 from attrs import frozen
 
 from offlinekit import Collection, desc
-from offlinekit_portal.contract import Customer, Product, Prospect, ProspectStatus
+from offlinekit_portal.contract import Customer, Product, Prospect
 
 
 def _(text: str) -> str:
@@ -51,12 +51,6 @@ REGISTERS = (
         "novidade": (_("Newest"), (desc(Product.launched),)),
     }),
 )  # fmt: skip
-STATUSES = {
-    ProspectStatus.NEW: _("New"),
-    ProspectStatus.CONTACTED: _("Contacted"),
-    ProspectStatus.NEGOTIATING: _("Negotiating"),
-    ProspectStatus.PAUSED: _("Paused"),
-}
 ICONS = {"contacts": "phone", "addresses": "map-pin", "history": "history", "prices": "tag"}
 
 
