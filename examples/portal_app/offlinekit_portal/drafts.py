@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import re
-import time
 from collections.abc import Iterable, Mapping
 from datetime import date
 from decimal import Decimal
@@ -212,20 +211,20 @@ def begin(replica: Replica, customer: str) -> Draft:
             tx.update(last, value=str(number))
         else:
             tx.insert(Setting(name=COUNTER, value=str(number)))
-        return tx.insert(Draft(customer=customer, local_number=f"OFF-{number:04}", saved_at=time.time()))
+        return tx.insert(Draft(customer=customer, local_number=f"OFF-{number:04}", saved_at=replica.now()))
 
 
-def _touch(tx: Transaction, draft: UUID) -> Draft:
+def _touch(replica: Replica, tx: Transaction, draft: UUID) -> Draft:
     found = tx.get(Draft, draft)
     if found is None:
         raise Gone(draft)
-    return tx.update(found, saved_at=time.time())
+    return tx.update(found, saved_at=replica.now())
 
 
 def add(replica: Replica, draft: UUID, product: str) -> tuple[DraftItem, bool]:
     """Adds a product at today's price; returns its line, and whether it is new: a product has one line."""
     with replica.transaction() as tx:
-        found = _touch(tx, draft)
+        found = _touch(replica, tx, draft)
         customer = tx.get(Customer, found.customer)
         price = tx.get(Price, (product, customer.price_list)) if customer else None
         if price is None:
@@ -243,7 +242,7 @@ def add(replica: Replica, draft: UUID, product: str) -> tuple[DraftItem, bool]:
 def keep(replica: Replica, draft: UUID, lines: Mapping[int, Mapping[str, Any]], **values: object) -> None:
     """Keeps what was typed: quantities and discounts by line, the delivery date, the note."""
     with replica.transaction() as tx:
-        tx.update(_touch(tx, draft), **values)
+        tx.update(_touch(replica, tx, draft), **values)
         for line, typed in lines.items():
             item = tx.get(DraftItem, (draft, line))
             if item is not None:
@@ -253,7 +252,7 @@ def keep(replica: Replica, draft: UUID, lines: Mapping[int, Mapping[str, Any]], 
 def remove(replica: Replica, draft: UUID, line: int) -> None:
     """Removes a line."""
     with replica.transaction() as tx:
-        _touch(tx, draft)
+        _touch(replica, tx, draft)
         item = tx.get(DraftItem, (draft, line))
         if item is not None:
             tx.delete(item)
@@ -263,7 +262,7 @@ def reprice(replica: Replica, draft: UUID) -> int:
     """Takes today's prices for all lines; returns how many changed."""
     lines = [line for line in lines_of(replica, find(replica, draft)) if line.repriced]
     with replica.transaction() as tx:
-        _touch(tx, draft)
+        _touch(replica, tx, draft)
         for line in lines:
             tx.update(line.item, price=line.today)
     return len(lines)
@@ -285,7 +284,7 @@ def repeat(replica: Replica, draft: UUID) -> tuple[int, int]:
     bought = replica.select(OrderItem).where(OrderItem.order == latest.id).order_by(OrderItem.line).all()
     prices = prices_of(replica, customer.price_list, [i.product for i in bought])
     with replica.transaction() as tx:
-        _touch(tx, draft)
+        _touch(replica, tx, draft)
         items = tx.select(DraftItem).where(DraftItem.draft == draft).all()
         there, line = {i.product for i in items}, max((i.line for i in items), default=0)
         wanted = [i for i in bought if i.product not in there]
@@ -340,13 +339,13 @@ def save(replica: Replica, draft_id: UUID, today: date) -> Order:
 
 
 def _write(tx: Transaction, draft: Draft, items: list[DraftItem], today: date) -> Order:
-    total, before = sums(items).total, tx.get(Order, draft.id)
+    total, before, customer = sums(items).total, tx.get(Order, draft.id), _customer(tx, draft.customer)
     if before is not None:
-        order = tx.update(before, placed=today, delivery=draft.delivery, note=draft.note, total=total)
+        terms = {"price_list": customer.price_list, "term": customer.term} if customer else {}
+        order = tx.update(before, placed=today, delivery=draft.delivery, note=draft.note, total=total, **terms)
         for old in tx.select(OrderItem).where(OrderItem.order == draft.id).all():
             tx.delete(old)
     else:
-        customer = tx.get(Customer, draft.customer)
         if customer is None:
             raise Wrong({"product": "customer"})
         order = tx.insert(Order(id=draft.id, customer=draft.customer, price_list=customer.price_list, term=customer.term,
@@ -356,6 +355,13 @@ def _write(tx: Transaction, draft: Draft, items: list[DraftItem], today: date) -
         tx.insert(OrderItem(order=draft.id, line=line, product=i.product, quantity=i.quantity, price=i.price,
                             discount=i.discount, total=line_total(i.price, i.discount, i.quantity)))  # fmt: skip
     return order
+
+
+def _customer(tx: Transaction, code: str) -> Customer | None:
+    """The customer, or None also while the selection has expired: a correction may be saved all the same."""
+    with contextlib.suppress(SelectionExpired):
+        return tx.get(Customer, code)
+    return None
 
 
 def reopen(replica: Replica, mutation: UUID, order: Order, items: Iterable[OrderItem]) -> Draft:
@@ -368,7 +374,7 @@ def reopen(replica: Replica, mutation: UUID, order: Order, items: Iterable[Order
     if there is None:
         with replica.transaction() as tx:
             there = tx.insert(Draft(id=order.id, customer=order.customer, local_number=order.local_number,
-                                    delivery=order.delivery, note=order.note, saved_at=time.time(),
+                                    delivery=order.delivery, note=order.note, saved_at=replica.now(),
                                     corrects=mutation))  # fmt: skip
             for i in items:
                 tx.insert(DraftItem(draft=order.id, line=i.line, product=i.product, quantity=i.quantity, price=i.price,

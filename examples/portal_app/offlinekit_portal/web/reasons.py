@@ -69,7 +69,7 @@ def _price(facts: Facts) -> Reason:
     return Reason(
         _("A price has changed."),
         _("%(name)s was sent at %(sent)s; the price list says %(now)s now.", name=name, sent=sent, now=now),
-        _("Correct the order and take today's prices. %(also)s", also=_also(facts)),
+        _("Correct the order and take today's prices. %(also)s", also=_also(facts)).strip(),
         _("Price of %(name)s", name=name), sent, now,
     )  # fmt: skip
 
@@ -79,7 +79,7 @@ def _discount(facts: Facts) -> Reason:
     return Reason(
         _("A discount is too high."),
         _("%(name)s was sent with %(sent)s off; at most %(most)s may be given.", name=name, sent=sent, most=most),
-        _("Correct the discount and send the order again. %(also)s", also=_also(facts)),
+        _("Correct the discount and send the order again. %(also)s", also=_also(facts)).strip(),
         _("Discount on %(name)s", name=name), sent, most,
     )  # fmt: skip
 
@@ -88,7 +88,7 @@ def _list(facts: Facts) -> Reason:
     return Reason(
         _("The customer buys by another price list now."),
         _("The order was made by the list %(sent)s; the customer's list is %(now)s.", sent=facts["sent"], now=facts["now"]),
-        _("Write the order anew, at the prices of the new list."),
+        _("Correct the order: its lines then take the prices of the new list."),
         _("Price list"), str(facts["sent"]), str(facts["now"]),
     )  # fmt: skip
 
@@ -124,6 +124,10 @@ def _plain(code: str) -> tuple[str, str, str]:
         "price": (_("A price has changed."), "", _("Correct the order and take today's prices.")),
         "discount": (_("A discount is too high."), "", _("Correct the discount and send the order again.")),
         "blocked": (_("The customer is blocked."), "", _("Speak to the head office.")),
+        "customer": (_("The customer is not yours."), _("The head office knows no such customer in your portfolio."),
+                     _("Speak to the head office, or discard the order.")),
+        "term": (_("The payment term is gone."), _("The head office does not offer the payment term of this order any more."),
+                 _("Correct the order: it then takes the customer's payment term.")),
         "empty": (_("The order has no lines."), _("The head office received an order without lines."), resend),
         "not_allowed": (_("This order may not be placed."),
                         _("The customer is not yours any more, or you may not place such an order."),

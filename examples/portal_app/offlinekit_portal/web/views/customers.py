@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import date, timedelta
 from typing import Any
 
 from aiohttp import web
@@ -17,7 +17,7 @@ from offlinekit_portal.contract import Address, Contact, Customer, PaymentTerm, 
 from offlinekit_portal.web.desk import ZONE
 from offlinekit_portal.web.i18n import gettext as _
 from offlinekit_portal.web.paging import Pages
-from offlinekit_portal.web.views.entry import REMOTE_S, today
+from offlinekit_portal.web.views.entry import REMOTE_S
 from offlinekit_portal.web.visit import Answer, Routes, Visit
 
 routes = Routes()
@@ -47,7 +47,7 @@ def listing(visit: Visit) -> Answer:
     chosen["compra"] = chosen["compra"] if chosen["compra"] in LAPSES else ""
     chosen["ordem"] = chosen["ordem"] if chosen["ordem"] in SORTS[1:] else ""
     start = Pages.start_of(visit)
-    found = _query(replica, chosen).limit(start + Pages.SIZE).with_total().all()
+    found = _query(replica, chosen, visit.desk.today()).limit(start + Pages.SIZE).with_total().all()
     shown, total = found[start:], found.total or 0
     pages = Pages("/clientes", chosen, start, len(shown), total)
     template = "customers_list.html" if visit.partial else "customers.html"
@@ -64,13 +64,13 @@ def _view(visit: Visit) -> str:
     return wanted if wanted in VIEWS else last
 
 
-def _query(replica: Replica, chosen: Mapping[str, str]) -> Select[Customer]:
+def _query(replica: Replica, chosen: Mapping[str, str], day: date) -> Select[Customer]:
     query = replica.select(Customer)
     parts: list[Filter] = []
     for name, column in (("cidade", Customer.city), ("segmento", Customer.segment), ("uf", Customer.state)):
         if chosen[name]:
             parts.append(column == chosen[name])
-    day, lapse = today(), chosen["compra"]
+    lapse = chosen["compra"]
     if lapse in ("30", "90"):
         parts.append(Customer.last_order >= day - timedelta(days=int(lapse)))
     elif lapse == "silent":

@@ -91,17 +91,12 @@ def _shown(visit: Visit, draft: Draft, typed: Typed | None = None) -> dict[str, 
     refusal = next((r for r, order, _items in documents.refused(replica) if order.id == draft.id), None)
     return {
         "draft": draft, "customer": customer, "lines": lines, "sums": drafts.sums(line.item for line in lines),
-        "saved": datetime.fromtimestamp(draft.saved_at, ZONE), "typed": typed or Typed(), "today": today(),
+        "saved": datetime.fromtimestamp(draft.saved_at, ZONE), "typed": typed or Typed(), "today": visit.desk.today(),
         "term": replica.get(PaymentTerm, customer.term) if customer else None,
         "price_list": replica.get(PriceList, customer.price_list) if customer else None,
         "latest": drafts.last_order(replica, draft.customer), "refusal": refusal,
         "reason": reasons.of(refusal) if refusal else None,
     }  # fmt: skip
-
-
-def today() -> date:
-    """The day where the representative sells."""
-    return datetime.now(ZONE).date()
 
 
 def _parts(visit: Visit, draft: UUID, say: str = "", typed: Typed | None = None, status: int = 200) -> Answer:
@@ -272,7 +267,7 @@ def save(visit: Visit, draft: Draft) -> Answer:
     wrong = dict(typed.wrong)
     try:
         if not wrong:
-            order = drafts.save(visit.replica, draft.id, today())
+            order = drafts.save(visit.replica, draft.id, visit.desk.today())
             return visit.go(f"/pedidos/{order.id}", ok=_("Order %(number)s is saved on this device.", number=order.local_number))
     except Wrong as error:
         wrong = {name: complaint(name, code) for name, code in error.fields.items()}
