@@ -97,7 +97,7 @@ def save(visit: Visit) -> Answer:
     """Saves the choices; they are fetched at once, or at the next connection."""
     configuration = choosing.resume(visit.desk)
     if not any(configuration.of(r.cls).filtered or configuration.of(r.cls).picks for r in REGISTERS):
-        return visit.go("/offline/configurar", bad=_("Nothing is chosen yet: tick at least one filter or one record."))
+        return visit.go("/offline/configurar/clientes/rapido", bad=_("Nothing is chosen yet: tick at least one filter or one record."))
     return _save(visit, configuration)
 
 
