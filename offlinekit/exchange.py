@@ -31,6 +31,7 @@ from offlinekit.protocol.version import PROTOCOL_VERSION
 from offlinekit.query import Query
 from offlinekit.selection import Selection
 from offlinekit.store.sqlite.applying import Applied, apply_answer
+from offlinekit.store.sqlite.pending import Unanswered, unanswered
 from offlinekit.store.sqlite.replica_store import ReplicaStore
 from offlinekit.store.sqlite.replica_sync import (
     Held,
@@ -44,6 +45,7 @@ from offlinekit.store.sqlite.replica_sync import (
     take_receipts,
     views_held,
 )
+from offlinekit.view import pack_view, unpack_view, view_of
 
 __all__ = ["Effect", "Exchanger", "Fetch", "Moved", "Previewed", "Pushed", "Send", "Steps"]
 
@@ -94,9 +96,10 @@ class Pushed:
 
 @frozen
 class Previewed:
-    """What a pull would move, by collection."""
+    """What a pull would move, by collection, and which of the records with unanswered changes would leave."""
 
     parts: dict[str, m.PreviewPart]
+    leaving: tuple[Unanswered, ...] = ()
 
 
 PullSteps: TypeAlias = Generator[Effect, bytes, Moved]
@@ -125,7 +128,7 @@ class Exchanger:
     def pull(self, *, report: bool = False) -> PullSteps:
         """Asks for what changed and applies it."""
         start = held(self.store)
-        answer = yield from self._ask(start, None, report)
+        answer = yield from self._ask(start, m.Pull, report=self._report() if report else None)
         if isinstance(answer, m.Same):
             with self.store.lock:
                 if self._state(held(self.store)) != self._state(start):
@@ -151,25 +154,28 @@ class Exchanger:
 
     def preview(self, candidate: Selection) -> Generator[Effect, bytes, Previewed]:
         """What saving this selection would fetch and drop; moves nothing."""
-        answer = yield from self._ask(held(self.store), candidate.encode(), False)
+        waiting = [u for u in unanswered(self.store.reader(), self.store.schema) if u.ordinal]
+        ordinals = {c: view_of(u.ordinal for u in waiting if u.collection == c) for c in {u.collection for u in waiting}}
+        pending = {c: pack_view(view) for c, view in ordinals.items()}
+        answer = yield from self._ask(held(self.store), m.Preview, candidate=candidate.encode(), pending=pending)
         if isinstance(answer, m.Previewed):
-            return Previewed(answer.collections)
+            leaving = {c: unpack_view(p.leaving) for c, p in answer.collections.items()}
+            return Previewed(answer.collections, tuple(u for u in waiting if u.ordinal in leaving.get(u.collection, ())))
         if isinstance(answer, m.NewHistory):
             raise TransportError("the authority was restored; sync first, then ask again")
         raise _refused(answer)
 
-    def _ask(self, start: Held, candidate: bytes | None, report: bool) -> Generator[Effect, bytes, m.Answer]:
+    def _ask(self, start: Held, kind: type[m.Pull], **more: Any) -> Generator[Effect, bytes, m.Answer]:
         """Sends the shortest request, and what the authority then asks for."""
         table = _table(start)
         common: dict[str, Any] = {
             **self._common(start.device), "state": self._state(start), "witness": start.witness,
-            "awaited": list(start.awaited), "report": self._report() if report else None,
+            "awaited": list(start.awaited), **more,
         }  # fmt: skip
         if all(t == b"" for _, t, _ in start.groups):
             common |= {"table": table, "selection": start.selection}  # nobody can know this state yet
         for _ in range(ROUNDS_MAX):
-            request = m.Pull(**common) if candidate is None else m.Preview(candidate=candidate, **common)
-            answer = decode_answer((yield Send(encode(request))))
+            answer = decode_answer((yield Send(encode(kind(**common)))))
             if isinstance(answer, m.NeedState):
                 common["table"] = table
             elif isinstance(answer, m.NeedSelection):

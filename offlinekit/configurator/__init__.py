@@ -10,13 +10,14 @@ A front end reads `replica.offer` to know what to show, and keeps one `Configura
 from offlinekit.configurator.candidates import Candidates, CandidateSelect, Mark
 from offlinekit.configurator.conditions import Condition
 from offlinekit.configurator.configuration import Chosen, Configuration
-from offlinekit.configurator.preview import Preview, PreviewOf
+from offlinekit.configurator.preview import Budget, Preview, PreviewOf, Stranded
 from offlinekit.offer import Advanced, Always, Include, Offer, Offered, Option, Quick, QuickParam
 from offlinekit.selection import Selection
 
 __all__ = [
     "Advanced",
     "Always",
+    "Budget",
     "CandidateSelect",
     "Candidates",
     "Chosen",
@@ -32,4 +33,5 @@ __all__ = [
     "Quick",
     "QuickParam",
     "Selection",
+    "Stranded",
 ]

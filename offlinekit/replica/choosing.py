@@ -6,12 +6,13 @@ that never pulled knows nothing, so there the error stands.
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
+from uuid import UUID
 
 from attrs import evolve
 
-from offlinekit.configurator.preview import Preview, PreviewOf
+from offlinekit.configurator.preview import Preview, PreviewOf, Stranded
 from offlinekit.exceptions import Offline, TransportError
 from offlinekit.exchange import Effect, Exchanger, Previewed
 from offlinekit.expr import Allowed, Bounds, Compiler
@@ -21,6 +22,7 @@ from offlinekit.protocol.messages import Records
 from offlinekit.query import Page, Query, check_query
 from offlinekit.schema import CollectionInfo
 from offlinekit.selection import Selection, candidates, plan_of
+from offlinekit.store.sqlite.pending import Unanswered, unanswered
 from offlinekit.terms import in_term
 
 if TYPE_CHECKING:  # pragma: no cover
@@ -118,16 +120,31 @@ class ReplicaDesk:
     def _previewed(self, selection: Selection, found: Previewed | None) -> Preview:
         if found is None:
             return self._held(selection)
-        return Preview({n: PreviewOf(p.fetch, p.drop, p.hold, p.bytes) for n, p in found.parts.items()})
+        parts = {n: PreviewOf(p.fetch, p.drop, p.hold, p.bytes, p.disk) for n, p in found.parts.items()}
+        return Preview(parts, stranded=self._stranded(found.leaving))
 
     def _held(self, selection: Selection) -> Preview:
-        db, found = self._replica.reader(), {}
+        db, parts, leaving = self._replica.reader(), {}, []
+        waiting = [u for u in unanswered(db, self.schema) if u.ordinal and u.op != "delete"]
         for info in self.schema.replicated:
             condition, bindings = self._held_by(selection, info)
-            hold = db.execute(f"SELECT count(*) FROM {quote(info.name)} r WHERE {condition}", bindings).get
+            counting = f"SELECT count(*) FROM {quote(info.name)} r WHERE {condition}"
+            hold = db.execute(counting, bindings).get
             total = db.execute(f"SELECT count(*) FROM {quote(info.name)} WHERE _ordinal>0").get
-            found[info.name] = PreviewOf(0, max(0, total - hold), hold, 0)
-        return Preview(found, offline=True)
+            parts[info.name] = PreviewOf(0, max(0, total - hold), hold, 0)
+            leaving += [u for u in waiting if u.collection == info.name
+                        and not db.execute(f"{counting} AND r._ordinal=?", (*bindings, u.ordinal)).get]  # fmt: skip
+        return Preview(parts, offline=True, stranded=self._stranded(leaving))
+
+    def _stranded(self, leaving: Iterable[Unanswered]) -> tuple[Stranded, ...]:
+        found: dict[bytes, list[Unanswered]] = {}
+        for u in leaving:
+            found.setdefault(u.mutation, []).append(u)
+        return tuple(
+            Stranded(UUID(bytes=id_), us[0].intent,
+                     tuple((u.collection, self.schema.info(u.collection).load_key(u.key)) for u in us))
+            for id_, us in found.items()
+        )  # fmt: skip
 
     def _held_by(self, selection: Selection, info: CollectionInfo) -> tuple[str, list[Value]]:
         claims = self._replica.store.meta("claims", self._replica.reader()) or {}

@@ -66,7 +66,7 @@ class Order(Collection, writable=True):
     """Reached from customers."""
 
     id: Field[str] = field(key=True)
-    customer: Field[str] = field(ref=Customer)
+    customer: Field[str] = field(ref=Customer, index=True)
     day: Field[date]
     open: Field[bool] = field(default=True)
 
