@@ -86,6 +86,7 @@ def test_tokens_signed_elsewhere_with_the_same_key_are_read() -> None:
     assert TOKENS.read(signed()) is not None
     assert TOKENS.read(signed(claims=None)) is not None
     assert TOKENS.read(signed(exp=int(time.time()) - LEEWAY_S + 2)) is not None, "clocks differ a little"
+    assert TOKENS.read(signed(exp=int(time.time()) - 15)) is None, "and no more than a little"
 
 
 BAD: dict[str, Any] = {

@@ -266,6 +266,18 @@ def test_stock_never_falls_below_nothing_and_lines_of_one_product_count_together
     assert kit.device.replica.rejections() == []
 
 
+def test_the_number_of_an_order_that_was_deleted_is_not_given_again(kit: Kit) -> None:
+    lines = kit.device.prices(kit.customer, 1)
+    order = kit.office.get(Order, kit.device.order(kit.customer, lines))
+    assert order is not None
+    assert order.number is not None
+    with kit.office.transaction() as tx:
+        tx.delete(order)
+    after = kit.office.get(Order, kit.device.order(kit.customer, lines))
+    assert after is not None
+    assert after.number == order.number + 1
+
+
 @pytest.mark.slow
 def test_numbers_are_given_once_to_devices_that_send_at_once_to_two_processes(template: Path, tmp_path: Path) -> None:
     each = 8
