@@ -145,12 +145,12 @@ def test_without_a_connection_choices_are_saved_for_the_next_one(at_the_portal: 
         await take_mine(scene)
         await scene.cut()
         page = await scene.get("/offline/configurar/clientes/registros")
-        assert "Only the records on this device are listed" in page.text
+        assert "you choose among the records on this device" in page.text
         assert len(page.rows()) == CUSTOMERS
         left = sorted(page.rows())[0]
         await scene.change("clientes", "tick", ("key", left))
         counted = await scene.get("/offline/configurar/clientes/registros/pacote", htmx=True)
-        assert "from this device" in counted.text
+        assert "Counted among the records on this device" in counted.text
         saved = await scene.save()
         assert "It takes effect at the next connection" in saved.text
         assert scene.replica.get(Customer, left) is not None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterable
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from enum import Enum
 from typing import Any
 
@@ -53,6 +53,17 @@ def under_way(desk: Desk) -> bool:
 
 
 # -- in words
+
+
+def repeating(desk: Desk) -> str:
+    """What repeating the saved selection is called, when it is of another day; empty when it is of today."""
+    selection, today = desk.replica.selection, desk.today()
+    day = selection.began.date()
+    if not selection.id or day >= today:
+        return ""
+    if day == today - timedelta(days=1):
+        return _("Repeat yesterday's selection")
+    return _("Repeat the selection of %(day)s", day=i18n.day(day))
 
 
 @frozen

@@ -25,6 +25,7 @@ from attrs import Factory, frozen, mutable
 from offlinekit import Link, Replica, SelectionExpired, Status
 from offlinekit_adapters.http import HTTP
 from offlinekit_portal.contract import Customer, Product, Prospect, Setting, offer, schema
+from offlinekit_portal.web.line import Line, OverLine
 
 Pill: TypeAlias = Literal["online", "syncing", "offline", "issues", "signin"]
 PROBE_S = 1.0
@@ -82,6 +83,7 @@ class Desk:
     plug_control: str | None = None
     session: Session | None = None
     connected: bool = False
+    line: Line = Factory(Line)
     _replica: Replica | None = None
     _link: Link | None = None
     _listeners: list[Callable[[str], object]] = Factory(list)
@@ -143,7 +145,7 @@ class Desk:
                                              zone=ZONE.key)  # fmt: skip
                 self._replica.on_change(lambda names: self.tell("data"))
                 transport = HTTP(f"{self.office}/sync", bearer=self._token, answer=20, connect=4)
-                self._link = self._replica.start_sync(transport, every=20)
+                self._link = self._replica.start_sync(OverLine(self.line, transport), every=20)
                 self._link.on_status(lambda status: self.tell("status"))
         self.tell("status")
 
@@ -185,8 +187,9 @@ class Desk:
             return Live("online" if self.connected else "offline")
         status = self._link.status
         selection = self.replica.selection
-        until = None if selection.until is None else datetime.fromtimestamp(selection.until, ZONE)
-        expired = selection.until is not None and self.replica.now() >= selection.until
+        valid = self.replica.valid_until  # what was pulled decides, and not yet what was saved since
+        until = None if valid is None else valid.astimezone(ZONE)
+        expired = valid is not None and self.replica.now() >= valid.timestamp()
         progress = status.progress
         since = None if status.last_success is None else status.last_success.astimezone(ZONE)
         pending = len(self.replica.pending()) + len(self.replica.parked())
@@ -268,6 +271,7 @@ class Desk:
         connected = answered or (self.connected and self._misses < 2)
         if connected != self.connected:
             self.connected = connected
+            self.line.set(connected)
             if connected and self._link is not None:
                 self._link.sync_now()
             self.tell("status")

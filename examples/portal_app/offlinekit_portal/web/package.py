@@ -9,7 +9,6 @@ from weakref import WeakKeyDictionary
 from attrs import evolve, frozen
 
 from offlinekit import Configuration, Preview, Replica
-from offlinekit.configurator import PreviewOf
 from offlinekit_portal.contract import offer
 from offlinekit_portal.web.desk import Desk
 from offlinekit_portal.web.registers import ICONS, REGISTERS
@@ -17,6 +16,7 @@ from offlinekit_portal.web.registers import ICONS, REGISTERS
 RATE = 600_000  # bytes a second on a middling 4G connection
 FRESH_S = 20.0
 ROOM = 64_000_000  # what a device should keep free
+LOADING = 3  # times the size of a package, while it is loaded
 DOWNLOAD = "download"
 _counted: WeakKeyDictionary[Replica, tuple[bytes, float, Preview]] = WeakKeyDictionary()
 
@@ -39,18 +39,24 @@ class Package:
 
     lines: tuple[Line, ...]
     preview: Preview
+    held: int
     free: int
     here: bool  # whether it has just been counted, and need not be counted again
 
     @property
     def total(self) -> int:
-        """Bytes of the whole package."""
-        return sum(line.bytes for line in self.lines)
+        """Bytes of the whole package on this device; without a connection, of what is there."""
+        return self.held if self.preview.offline else self.preview.disk_bytes
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing is chosen that there is."""
+        return not any(line.records for line in self.lines)
 
     @property
     def fits(self) -> bool:
-        """Whether there is room for what is to be fetched."""
-        return self.preview.fetch_bytes + ROOM <= self.free
+        """Whether there is room for it; while it is loaded it needs that room several times."""
+        return self.preview.offline or self.preview.fits(max(0, self.free - ROOM) // LOADING)
 
     @property
     def seconds(self) -> int:
@@ -59,8 +65,9 @@ class Package:
 
     @property
     def there(self) -> int:
-        """Percent of the package that is on this device already."""
-        return 100 if not self.total else max(0, min(100, round(100 * (1 - self.preview.fetch_bytes / self.total))))
+        """Percent of the records that are on this device already; all of them only when nothing is to be fetched."""
+        rows, fetch = self.preview.rows, self.preview.fetch
+        return 100 if not fetch else max(0, min(99, int(100 * (1 - fetch / max(1, rows)))))
 
 
 def _key(configuration: Configuration) -> bytes:
@@ -80,7 +87,8 @@ def counted(desk: Desk, configuration: Configuration) -> Package | None:
     if found is None:
         return None
     key, when, preview = found
-    return _package(desk, configuration, preview, key == _key(configuration) and time.monotonic() - when < FRESH_S)
+    here = key == _key(configuration) and time.monotonic() - when < FRESH_S and preview.offline is not desk.connected
+    return _package(desk, configuration, preview, here)
 
 
 def fresh(desk: Desk, configuration: Configuration) -> Package:
@@ -92,20 +100,15 @@ def fresh(desk: Desk, configuration: Configuration) -> Package:
 def _package(desk: Desk, configuration: Configuration, preview: Preview, here: bool) -> Package:
     lines = []
     for register in REGISTERS:
-        own = preview.collections[register.name]
-        lines.append(Line(register.icon, register.label, register.slug, own.hold, bytes_of(own), own.fetch))
+        own = preview.of(register.cls)
+        lines.append(Line(register.icon, register.label, register.slug, own.hold, own.disk_bytes, own.fetch))
         chosen = configuration.of(register.cls).includes
         for include in offer.of(register.cls).includes:
             if include.name in chosen:
                 parts = [preview.collections[name] for name in include.reaches]
                 lines.append(Line(ICONS.get(include.name, "list-check"), include.label, "", sum(p.hold for p in parts),
-                                  sum(bytes_of(p) for p in parts), sum(p.fetch for p in parts)))  # fmt: skip
-    return Package(tuple(lines), preview, desk.bytes_free(), here)
-
-
-def bytes_of(part: PreviewOf) -> int:
-    """Bytes that a part of a preview holds afterwards."""
-    return part.bytes
+                                  sum(p.disk_bytes for p in parts), sum(p.fetch for p in parts)))  # fmt: skip
+    return Package(tuple(lines), preview, desk.bytes_held(), desk.bytes_free(), here)
 
 
 # -- fetching

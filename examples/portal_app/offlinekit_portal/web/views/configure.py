@@ -10,7 +10,7 @@ from aiohttp import web
 from attrs import frozen
 
 from offlinekit import Configuration, FilterError, InvalidValue, LimitExceeded
-from offlinekit.exceptions import TransportError
+from offlinekit.exceptions import NotOffered, TransportError
 from offlinekit.selection import PICKS_MAX
 from offlinekit_portal.contract import offer
 from offlinekit_portal.web import choosing, i18n, package
@@ -79,7 +79,13 @@ def start(visit: Visit) -> Answer:
 def show(visit: Visit, schema: str, step: str) -> str:
     """A step."""
     register = _place(schema, step)
-    return visit.render("configure.html", **_with_body(visit, _values(visit, register, step)))
+    return _whole(visit, _values(visit, register, step))
+
+
+def _whole(visit: Visit, values: dict[str, Any]) -> str:
+    """The whole page."""
+    around = {"repeat": choosing.repeating(visit.desk), "under_way": choosing.under_way(visit.desk)}
+    return visit.render("configure.html", **_with_body(visit, values), **around)
 
 
 def _with_body(visit: Visit, values: dict[str, Any]) -> dict[str, Any]:
@@ -100,7 +106,7 @@ def _review(visit: Visit, configuration: Configuration) -> dict[str, Any]:
     labels = {1: _("the end of today"), 2: _("the end of tomorrow"), 7: _("the end of the seventh day"), 0: _("without end")}
     offered = [1, 2, 7] if days in (1, 2, 7) else [1, 2, 7, days]
     said = {d: labels.get(d) or i18n.day(today + timedelta(days=d - 1)) for d in offered}
-    return {"validities": list(said.items()), "validity": days, "stranded": 0}
+    return {"validities": list(said.items()), "validity": days}
 
 
 @routes.get(BASE + "/{schema}/registros/lista")
@@ -123,6 +129,8 @@ def counted(visit: Visit, schema: str, step: str) -> Answer:
         package.count(visit.desk, configuration)
     except TransportError:
         return _changed(visit, register, step, configuration, "uncounted")
+    except NotOffered as error:
+        return _refused(visit, register, step, _words(error))
     return _changed(visit, register, step, configuration, "counted")
 
 
@@ -158,7 +166,7 @@ def _refused(visit: Visit, register: Register, step: str, error: str) -> Answer:
     values = _values(visit, register, step, error=error)
     if visit.partial:
         return Answer(visit.render("configure_changed.html", do="refused", **values), 422)
-    return Answer(visit.render("configure.html", **_with_body(visit, values)), 422)
+    return Answer(_whole(visit, values), 422)
 
 
 def _changed(visit: Visit, register: Register, step: str, configuration: Configuration, do: str) -> Answer:

@@ -15,7 +15,7 @@ from babel.numbers import format_compact_decimal
 from offlinekit import Replica, SelectionExpired
 from offlinekit_portal import documents
 from offlinekit_portal.contract import Draft, Order
-from offlinekit_portal.web import i18n
+from offlinekit_portal.web import choosing, i18n
 from offlinekit_portal.web.desk import ZONE, Live
 from offlinekit_portal.web.i18n import gettext as _
 from offlinekit_portal.web.visit import Routes, Visit
@@ -117,7 +117,8 @@ def home(visit: Visit) -> str:
     latest: list[documents.Document] = []
     with contextlib.suppress(SelectionExpired):
         latest, _total = documents.listed(replica, connected=visit.desk.connected, zone=ZONE, count=LATEST)
-    page: dict[str, Any] = {"greeting": greeting(), "today": today, "held": visit.desk.held(), "bytes": visit.desk.bytes_held()}
+    page: dict[str, Any] = {"greeting": greeting(), "today": today, "held": visit.desk.held(), "bytes": visit.desk.bytes_held(),
+                            "repeat": choosing.repeating(visit.desk)}  # fmt: skip
     week = _week(replica, today)
     return visit.render("home.html", tiles=tiles, latest=latest, week=week, next=_next(replica, live, tiles), **page)
 

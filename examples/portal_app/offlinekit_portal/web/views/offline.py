@@ -7,7 +7,7 @@ from typing import Any
 from attrs import frozen
 
 from offlinekit import Configuration
-from offlinekit.exceptions import TransportError
+from offlinekit.exceptions import NotOffered, TransportError
 from offlinekit_portal.contract import Customer, Product, offer
 from offlinekit_portal.web import choosing, package
 from offlinekit_portal.web.i18n import gettext as _
@@ -50,6 +50,8 @@ def _values(visit: Visit) -> dict[str, Any]:
         "package": package.counted(desk, saved),
         "under_way": choosing.under_way(desk),
         "began": visit.replica.selection.began,
+        "repeat": choosing.repeating(desk),
+        "problem": visit.replica.selection_problem,
     }
 
 
@@ -58,8 +60,8 @@ def counted(visit: Visit) -> Answer:
     """Counts the saved package."""
     try:
         package.count(visit.desk, visit.replica.configure().renew())
-    except TransportError:
-        return Answer("")
+    except (TransportError, NotOffered):  # the page itself says so
+        return Answer(visit.render("offline_sizes.html", **_values(visit)))
     return Answer(visit.render("offline_sizes.html", **_values(visit)))
 
 
@@ -97,7 +99,9 @@ def save(visit: Visit) -> Answer:
     """Saves the choices; they are fetched at once, or at the next connection."""
     configuration = choosing.resume(visit.desk)
     if not any(configuration.of(r.cls).filtered or configuration.of(r.cls).picks for r in REGISTERS):
-        return visit.go("/offline/configurar/clientes/rapido", bad=_("Nothing is chosen yet: tick at least one filter or one record."))
+        return visit.go(
+            "/offline/configurar/clientes/rapido", bad=_("Nothing is chosen yet: tick at least one filter or one record.")
+        )
     return _save(visit, configuration)
 
 
@@ -107,9 +111,11 @@ def _save(visit: Visit, configuration: Configuration) -> Answer:
     if visit.desk.connected:
         try:
             found = package.fresh(visit.desk, configuration)
+        except NotOffered as error:
+            return visit.go("/offline/configurar/clientes/rapido", bad=_("Choose anew: %(reason)s", reason=str(error)))
         except TransportError:  # it went just now: what is saved takes effect later
             found = None
-    if found is not None and not found.fits and not found.preview.offline:
+    if found is not None and not found.fits:
         return visit.go("/offline/configurar/clientes/revisar", bad=_("The package does not fit on this device."))
     saved = configuration.save()
     choosing.forget(visit.desk)
