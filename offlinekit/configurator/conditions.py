@@ -26,8 +26,8 @@ Joined = Literal["all", "any", "mixed"]
 class Condition:
     """One comparison of an advanced condition: field, operator, value (a tuple for "in", None for "null").
 
-    Those of one `group` are joined by any, the groups by all. `id` names it in a form or an address as long as its group is
-    the same. `negated`: the comparison must not hold. `label` is the offer's for the field.
+    Those of one `group` are joined by any, the groups by all. `id` names it in a form or an address, whatever becomes of the
+    others. `negated`: the comparison must not hold. `label` is the offer's for the field.
     """
 
     id: str
@@ -82,14 +82,13 @@ def joined(condition: Filter | None) -> Joined:
 def conditions_of(condition: Filter | None, info: CollectionInfo, offer: Offer) -> tuple[Condition, ...]:
     """The comparisons of a condition in its normal form."""
     found = []
-    for n, group in enumerate(_groups(condition)):
-        for leaf in leaves(group):
-            bare = leaf.part if isinstance(leaf, Not) else leaf
-            assert isinstance(bare, Compare | IsIn | IsNull | Text), "conditions compare fields of their own collection"
-            advanced = offer.advanced.get((info.name, bare.field))
-            label = bare.field if advanced is None else advanced.label
-            found.append(
-                Condition(_id(group, leaf), info.name, bare.field, _operator(bare), _value(bare, info), label, leaf,
+    for id_, n, leaf in _named(condition):
+        bare = leaf.part if isinstance(leaf, Not) else leaf
+        assert isinstance(bare, Compare | IsIn | IsNull | Text), "conditions compare fields of their own collection"
+        advanced = offer.advanced.get((info.name, bare.field))
+        label = bare.field if advanced is None else advanced.label
+        found.append(
+                Condition(id_, info.name, bare.field, _operator(bare), _value(bare, info), label, leaf,
                           isinstance(leaf, Not), n)
             )  # fmt: skip
     return tuple(found)
@@ -98,13 +97,12 @@ def conditions_of(condition: Filter | None, info: CollectionInfo, offer: Offer) 
 def replaced(condition: Filter | None, id_: str, new: Filter | None) -> Filter | None:
     """The condition with one comparison replaced, or left out; None when none is left. Raises KeyError for an unknown id."""
     groups = list(_groups(condition))
-    for n, group in enumerate(groups):
-        for leaf in leaves(group):
-            if _id(group, leaf) == id_:
-                put = _put(group, leaf, new)
-                groups[n : n + 1] = [] if put is None else [put]
-                return normal(And(tuple(groups))) if groups else None
-    raise KeyError(id_)
+    n, leaf = next(((n, leaf) for name, n, leaf in _named(condition) if name == id_), (-1, None))
+    if leaf is None:
+        raise KeyError(id_)
+    put = _put(groups[n], leaf, new)
+    groups[n : n + 1] = [] if put is None else [put]
+    return normal(And(tuple(groups))) if groups else None
 
 
 def _put(node: Filter, leaf: Filter, new: Filter | None) -> Filter | None:
@@ -116,8 +114,14 @@ def _put(node: Filter, leaf: Filter, new: Filter | None) -> Filter | None:
     return type(node)(parts) if parts else None
 
 
-def _id(group: Filter, leaf: Filter) -> str:
-    return sha256(encode_filter(group) + encode_filter(leaf)).hexdigest()[:12]
+def _named(condition: Filter | None) -> Iterator[tuple[str, int, Filter]]:
+    """Each comparison with its id and its group; one that stands in several groups is numbered."""
+    seen: dict[Filter, int] = {}
+    for n, group in enumerate(_groups(condition)):
+        for leaf in leaves(group):
+            seen[leaf] = seen.get(leaf, 0) + 1
+            name = sha256(encode_filter(leaf)).hexdigest()[:12]
+            yield (name if seen[leaf] == 1 else f"{name}-{seen[leaf]}"), n, leaf
 
 
 def _operator(node: Compare | IsIn | IsNull | Text) -> str:

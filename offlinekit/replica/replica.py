@@ -292,10 +292,20 @@ class Replica:
 
         What was pulled decides: a selection that is saved and not pulled yet neither unlocks nor locks anything.
         """
-        db = self.reader()
-        data = self.store.meta("selected", db) or self.store.meta("selection", db)
-        until = None if not data else Selection.until_of(data)
+        data = self._held_selection()
+        until = None if data is None else Selection.until_of(data)
         return None if until is None else at(until)
+
+    @property
+    def held_selection(self) -> Selection:
+        """The selection that was pulled last: what is held answers to it, also while a newer one waits for the next pull."""
+        data = self._held_selection()
+        return Selection() if data is None else Selection.decode(data, self.schema, None)
+
+    def _held_selection(self) -> bytes | None:
+        db = self.reader()
+        data: bytes | None = self.store.meta("selected", db) or self.store.meta("selection", db)
+        return data
 
     @property
     def expired(self) -> bool:

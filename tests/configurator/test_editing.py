@@ -92,6 +92,14 @@ def test_conditions_are_removed_and_replaced_one_by_one(take: Configuration) -> 
     assert less.id != more.id
 
 
+def test_a_comparison_that_stands_in_two_groups_is_removed_from_one(take: Configuration) -> None:
+    take.any_of(Customer.visits > 3, Customer.city == "Recife").any_of(Customer.visits > 3, Customer.city == "Natal")
+    chips = take.of(Customer).conditions
+    assert len({c.id for c in chips}) == 4
+    take.remove(chips[2].id)
+    assert [(c.group, c.value) for c in take.of(Customer).conditions] == [(0, 3), (0, "Recife"), (1, "Natal")]
+
+
 def test_conditions_are_joined_by_all_or_by_any(take: Configuration) -> None:
     take.all_of(Customer.city == "Recife", Customer.visits > 3)
     assert take.join(Customer, "any").of(Customer).joined == "any"
