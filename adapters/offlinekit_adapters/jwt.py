@@ -40,7 +40,7 @@ class HasHeaders(Protocol):
     """What `authenticate` looks at: a request of aiohttp, of the ASGI adapter, of Starlette."""
 
     @property
-    def headers(self) -> Mapping[str, str]:
+    def headers(self) -> Any:  # a Mapping[str, str]: pyright sees a descriptor of aiohttp's own there, and not its type
         """The headers, whose names' case does not matter."""
         ...
 
@@ -128,7 +128,8 @@ class Tokens:
 
     def authenticate(self, request: HasHeaders) -> tuple[str, Mapping[str, Any]] | None:
         """For `sync_routes` and `sync_app`: identity and claims of the bearer token, or None."""
-        kind, _, token = request.headers.get("Authorization", "").partition(" ")
+        headers: Mapping[str, str] = request.headers
+        kind, _, token = headers.get("Authorization", "").partition(" ")
         found = self.read(token.strip()) if kind.lower() == "bearer" else None
         return None if found is None else (found.identity, found.claims)
 
