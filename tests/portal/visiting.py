@@ -95,6 +95,9 @@ class Scene:
     async def close_office(self) -> None:
         """Nobody listens there."""
         assert self._office is not None
+        for listening in list(self._office.sites):
+            await listening.stop()
+        await asyncio.sleep(0.02)  # what is just being taken is there by now, and closed with the rest
         await self._office.cleanup()
         self._office = None
 

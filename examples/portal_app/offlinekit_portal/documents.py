@@ -100,8 +100,11 @@ def listed(replica: Replica, *, connected: bool, zone: ZoneInfo, only: str = "",
     chosen = replica.select(Order).where(_where(replica, only, text, out)).order_by(desc(Order.placed), desc(Order.id))
     if customer:
         chosen = chosen.where(Order.customer == customer)
-    page = chosen.limit(min(start + count, 10_000)).with_total().all()
-    total = len(local) + (page.total or 0)
+    page: list[Order] = []
+    total = len(local)
+    with contextlib.suppress(SelectionExpired):  # what is not with the head office yet is listed all the same
+        found = chosen.limit(min(start + count, 10_000)).with_total().all()
+        page, total = found, total + (found.total or 0)
     orders = [
         Document(o.id, standing(leaving.state if leaving else None, connected), o.local_number, o.number, o.customer, "",
                  o.placed, o.total, leaving.mutation if leaving else None)

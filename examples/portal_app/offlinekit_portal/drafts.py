@@ -328,40 +328,61 @@ def save(replica: Replica, draft_id: UUID, today: date) -> Order:
     state = None if replaced is None else replaced.state
     if state in ("accepted", "transformed") or (state is None and readable(replica, Order, draft_id) is not None):
         raise Left(draft_id)
+    customer = readable(replica, Customer, draft.customer)
     try:
-        # A mutation that is known no more was withdrawn: what it was to send exists in this draft alone.
-        with replica.transaction("place_order") if replaced is None or state is None else replaced.edit() as tx:
-            order = _write(tx, draft, items, today)
-            _drop(tx, draft_id)
+        if replaced is None or state is None:  # known no more: withdrawn, and what it was to send exists in this draft alone
+            with replica.transaction("place_order") as tx:
+                order = _place(tx, draft, items, customer, today)
+                _drop(tx, draft_id)
+        else:
+            before = _replaced(replica, replaced.id, draft_id)
+            if not before:
+                raise Left(draft_id)
+            with replaced.edit() as tx:
+                order = _correct(tx, draft, items, customer, today, before)
+                _drop(tx, draft_id)
     except AlreadySent as error:
         raise Left(draft_id) from error
     return order
 
 
-def _write(tx: Transaction, draft: Draft, items: list[DraftItem], today: date) -> Order:
-    total, before, customer = sums(items).total, tx.get(Order, draft.id), _customer(tx, draft.customer)
-    if before is not None:
-        terms = {"price_list": customer.price_list, "term": customer.term} if customer else {}
-        order = tx.update(before, placed=today, delivery=draft.delivery, note=draft.note, total=total, **terms)
-        for old in tx.select(OrderItem).where(OrderItem.order == draft.id).all():
-            tx.delete(old)
-    else:
-        if customer is None:
-            raise Wrong({"product": "customer"})
-        order = tx.insert(Order(id=draft.id, customer=draft.customer, price_list=customer.price_list, term=customer.term,
-                                placed=today, delivery=draft.delivery, note=draft.note, local_number=draft.local_number,
-                                total=total))  # fmt: skip
-    for line, i in enumerate(items, 1):
-        tx.insert(OrderItem(order=draft.id, line=line, product=i.product, quantity=i.quantity, price=i.price,
-                            discount=i.discount, total=line_total(i.price, i.discount, i.quantity)))  # fmt: skip
+def _replaced(replica: Replica, mutation: UUID, order: UUID) -> list[Order | OrderItem]:
+    """The records of the order that a draft replaces, read before the transaction: out of view, or not sent yet."""
+    refusal = next((r for r in replica.rejections() if r.id == mutation), None)
+    if refusal is not None:
+        return [r for r in refusal.records if isinstance(r, Order | OrderItem)]
+    found = replica.get(Order, order)
+    items = replica.select(OrderItem).where(OrderItem.order == order).all()
+    return [found, *items] if found is not None else []
+
+
+def _place(tx: Transaction, draft: Draft, items: list[DraftItem], customer: Customer | None, today: date) -> Order:
+    if customer is None:
+        raise Wrong({"product": "customer"})
+    order = tx.insert(Order(id=draft.id, customer=draft.customer, price_list=customer.price_list, term=customer.term,
+                            placed=today, delivery=draft.delivery, note=draft.note, local_number=draft.local_number,
+                            total=sums(items).total))  # fmt: skip
+    _insert_lines(tx, draft, items)
     return order
 
 
-def _customer(tx: Transaction, code: str) -> Customer | None:
-    """The customer, or None also while the selection has expired: a correction may be saved all the same."""
-    with contextlib.suppress(SelectionExpired):
-        return tx.get(Customer, code)
-    return None
+def _correct(tx: Transaction, draft: Draft, items: list[DraftItem], customer: Customer | None, today: date,
+             before: list[Order | OrderItem]) -> Order:  # fmt: skip
+    """Writes the draft over the order that it replaces, by what the customer buys by now if that can be read."""
+    order = next(r for r in before if isinstance(r, Order))
+    terms = {"price_list": customer.price_list, "term": customer.term} if customer else {}
+    order = tx.update(order, placed=today, delivery=draft.delivery, note=draft.note, total=sums(items).total, **terms)
+    for old in before:
+        if isinstance(old, OrderItem):
+            tx.delete(old)
+    _insert_lines(tx, draft, items)
+    return order
+
+
+def _insert_lines(tx: Transaction, draft: Draft, items: list[DraftItem]) -> None:
+    for line, i in enumerate(items, 1):
+        tx.insert(OrderItem(order=draft.id, line=line, product=i.product, quantity=i.quantity, price=i.price,
+                            discount=i.discount, total=line_total(i.price, i.discount, i.quantity)))  # fmt: skip
 
 
 def reopen(replica: Replica, mutation: UUID, order: Order, items: Iterable[OrderItem]) -> Draft:

@@ -75,5 +75,6 @@ async def _tell(visit: Visit, response: web.StreamResponse) -> None:
 
 async def end_streams(app: web.Application) -> None:
     """Ends the streams, which would hold up the end of the process."""
-    for task in list(app[OPEN]):
+    streams: set[asyncio.Task[None]] = app[OPEN]
+    for task in list(streams):
         task.cancel()

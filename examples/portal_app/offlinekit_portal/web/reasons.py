@@ -128,6 +128,8 @@ def _plain(code: str) -> tuple[str, str, str]:
                      _("Speak to the head office, or discard the order.")),
         "term": (_("The payment term is gone."), _("The head office does not offer the payment term of this order any more."),
                  _("Correct the order: it then takes the customer's payment term.")),
+        "list": (_("The customer buys by another price list now."), "", _("Correct the order and take today's prices.")),
+        "unknown": (_("A product is not sold any more."), "", _("Take the line out and send the order again.")),
         "empty": (_("The order has no lines."), _("The head office received an order without lines."), resend),
         "not_allowed": (_("This order may not be placed."),
                         _("The customer is not yours any more, or you may not place such an order."),

@@ -128,7 +128,8 @@ def _handler(view: View, open_to_all: bool) -> Callable[[web.Request], Awaitable
             raise web.HTTPSeeOther("/entrar")
         form: Any = await request.post() if request.method == "POST" else {}
         kind, _, text = unquote(request.cookies.get(FLASH, "")).partition(":")
-        flash = (kind, text) if kind in ("ok", "bad") and text and "HX-Request" not in request.headers else None
+        shows = request.method == "GET" and "HX-Request" not in request.headers
+        flash = (kind, text) if shows and kind in ("ok", "bad") and text else None
         visit = Visit(desk, request.method, request.path, request.query, form, request.cookies, request.headers, flash)
         if inspect.iscoroutinefunction(view):
             said = await view(visit, **request.match_info)

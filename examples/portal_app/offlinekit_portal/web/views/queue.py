@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
-from aiohttp import web
 from attrs import frozen
 
 from offlinekit import MutationState, Rejection, Replica, StateError
@@ -95,14 +94,12 @@ def issue(visit: Visit, mutation: str) -> Answer:
     """A refusal: what, for whom, when, why, and the ways on."""
     rejection = _found(visit, mutation)
     if rejection is None:
-        return _resolved(visit, mutation)
+        return _resolved(visit)
     return Answer(visit.render("issue.html", **_shown(visit, rejection)))
 
 
-def _resolved(visit: Visit, mutation: str) -> Answer:
-    """Where an issue went that is no more; an address that never was one is no page."""
-    if visit.replica.mutation(uuid(mutation)).state is None and not visit.headers.get("Referer"):
-        raise web.HTTPNotFound
+def _resolved(visit: Visit) -> Answer:
+    """Where to go when the issue is no more."""
     return visit.go("/pendencias", ok=_("That issue is resolved."))
 
 
@@ -126,7 +123,7 @@ def correct(visit: Visit, mutation: str) -> Answer:
     rejection = _found(visit, mutation)
     order = next((r for r in rejection.records if isinstance(r, Order)), None) if rejection else None
     if rejection is None or order is None:
-        return _resolved(visit, mutation)
+        return _resolved(visit)
     items = [r for r in rejection.records if isinstance(r, OrderItem)]
     draft = drafts.reopen(visit.replica, rejection.id, order, sorted(items, key=lambda i: i.line))
     return visit.go(f"/pedidos/rascunho/{draft.id}")
@@ -137,7 +134,7 @@ def resend(visit: Visit, mutation: str) -> Answer:
     """Sends the same order again."""
     rejection = _found(visit, mutation)
     if rejection is None:
-        return _resolved(visit, mutation)
+        return _resolved(visit)
     order = next((r for r in rejection.records if isinstance(r, Order)), None)
     try:
         _resend(visit.replica, rejection, order)
@@ -170,7 +167,7 @@ def discard(visit: Visit, mutation: str) -> Answer:
     """Gives the refused order up; what waits for it is refused too."""
     rejection = _found(visit, mutation)
     if rejection is None:
-        return _resolved(visit, mutation)
+        return _resolved(visit)
     order = next((r for r in rejection.records if isinstance(r, Order)), None)
     rejection.discard()
     if order is None:
