@@ -211,7 +211,7 @@ class Desk:
 
     def pulled(self) -> bool:
         """Whether the saved selection is in effect: what it chose is here."""
-        store = self.replica.store
+        store = self.replica.store  # the replica itself does not say so yet
         return bool(store.meta("selected", self.replica.reader()) == self.replica.selection.encode())
 
     def bytes_held(self) -> int:
