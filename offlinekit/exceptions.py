@@ -56,6 +56,7 @@ __all__ = [
     "OfflinekitError",
     "ProtocolError",
     "RecordNotFound",
+    "RefusalCode",
     "Reject",
     "RejectionCode",
     "SchemaError",
@@ -93,6 +94,20 @@ class RejectionCode(StrEnum):
     INTERNAL = "internal"  # the authority failed five times to process it
     DEPENDENCY_DISCARDED = "dependency_discarded"  # it waited for a mutation that the user discarded
     DEPENDENCY_WITHDRAWN = "dependency_withdrawn"  # it waited for a mutation that the user withdrew
+
+
+class RefusalCode(StrEnum):
+    """Why an authority does not answer a whole request; a mutation alone is refused by a RejectionCode."""
+
+    INVALID = "invalid"  # the request breaks a rule of the protocol or the schema
+    NOT_OFFERED = "not_offered"  # the selection names what the offer does not hold, or no longer; its user must choose anew
+    NOT_ALLOWED = "not_allowed"  # no scope permits it
+    IDENTITY = "identity"  # the replica belongs to another identity
+    VERSION = "version"  # the protocol version is not served
+    NOT_TRACKED = "not_tracked"  # the authority does not see the changes of a collection; its operator must reconcile
+    BUSY = "busy"  # the store is held by another program; try again
+    UNKNOWN_FILE = "unknown_file"  # the file's name has expired or is not yours; ask again
+    INTERNAL = "internal"  # an unexpected error; the authority's log has it
 
 
 class OfflinekitError(Exception):

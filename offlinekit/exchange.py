@@ -21,7 +21,7 @@ import msgspec
 from attrs import Factory, frozen, mutable
 
 from offlinekit.compress import decompress_stream
-from offlinekit.exceptions import AuthenticationRequired, NotAllowed, NotOffered, OfflinekitError, ProtocolError, TransportError
+from offlinekit.exceptions import NotAllowed, NotOffered, OfflinekitError, ProtocolError, RefusalCode, TransportError
 from offlinekit.expr import encode_filter
 from offlinekit.protocol import messages as m
 from offlinekit.protocol.codec import decode_answer, encode
@@ -146,7 +146,7 @@ class Exchanger:
             return Moved("held_back", detail=detail)
         if isinstance(answer, m.Revoked):
             return Moved("revoked")
-        if isinstance(answer, m.Refused) and answer.code == "not_offered":
+        if isinstance(answer, m.Refused) and answer.code == RefusalCode.NOT_OFFERED:
             return Moved("not_offered", detail=answer.message)
         if isinstance(answer, m.Delta):
             return (yield from self._take(start, answer))
@@ -329,11 +329,9 @@ def _refused(answer: m.Answer) -> OfflinekitError:
     if isinstance(answer, m.Refused):
         if answer.retry_after_s is not None:
             return TransportError(answer.message, retry_after_s=answer.retry_after_s)
-        if answer.code in ("not_allowed", "identity"):
+        if answer.code in (RefusalCode.NOT_ALLOWED, RefusalCode.IDENTITY):
             return NotAllowed(answer.message)
-        if answer.code == "not_offered":
+        if answer.code == RefusalCode.NOT_OFFERED:
             return NotOffered(answer.message)
-        if answer.code == "unauthenticated":
-            return AuthenticationRequired(answer.message)
         return ProtocolError(f"the authority refused ({answer.code}): {answer.message}")
     return ProtocolError(f"the authority answered '{type(answer).__name__}', which has no place here")

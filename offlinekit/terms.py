@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from offlinekit.changes import Key
 from offlinekit.expr import Compiler
 from offlinekit.expr.sql import quote
 from offlinekit.nodes import Filter
@@ -11,10 +12,10 @@ from offlinekit.selection import Source, Step
 __all__ = ["in_term", "linked"]
 
 
-def _keys(compiler: Compiler, schema: Schema, collection: str, alias: str, keys: tuple[tuple[object, ...], ...]) -> str:
+def _keys(compiler: Compiler, schema: Schema, collection: str, alias: str, keys: tuple[Key, ...]) -> str:
     info = schema.info(collection)
-    rows = ",".join("(" + ",".join(compiler.bind(v) for v in key) + ")" for key in keys)  # type: ignore[arg-type]
-    return f"(({','.join(f'{alias}.{quote(k)}' for k in info.key)}) IN (VALUES {rows}))"
+    rows = compiler.rows(collection, info.key, keys)
+    return f"(({','.join(f'{alias}.{quote(k)}' for k in info.key)}) IN ({rows}))"
 
 
 def linked(step: Step, origin: str, alias: str, schema: Schema) -> str:

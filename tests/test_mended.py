@@ -18,6 +18,7 @@ from offlinekit.protocol import messages as m
 from offlinekit.protocol.codec import decode_answer, decode_request, encode
 from offlinekit.protocol.state import state_digest
 from offlinekit.schema import projection_digest
+from offlinekit.selection import PICKS_MAX
 from offlinekit.store.sqlite.applying import groups_of
 from offlinekit.store.sqlite.inspecting import confirm_drop
 from offlinekit.store.sqlite.replica_files import file_of
@@ -218,3 +219,36 @@ def test_what_waits_is_counted_while_there_is_no_path(pair: Pair) -> None:
         assert counted.wait(20), link.status
     finally:
         link.stop()
+
+
+class Shelf(Collection):
+    """Has a key of several fields, one of them bytes."""
+
+    site: Field[str] = field(key=True)
+    row: Field[int] = field(key=True)
+    tag: Field[bytes] = field(key=True)
+    day: Field[str] = field(key=True)
+
+
+def test_a_claim_may_list_more_values_than_a_statement_has_bindings(tmp_path: Path) -> None:
+    listed = Shelf.row.is_in(claim("rows"))
+    with linked_pair(Schema(Shelf), scopes={Shelf: listed}, offer=Offer(Quick("all", Shelf, listed)),
+                     claims={"rows": list(range(40_000))}, folder=str(tmp_path)) as pair:  # fmt: skip
+        pair.authority.load(Shelf(site="a", row=n, tag=b"", day="") for n in (0, 39_999, 40_000))
+        pair.replica.configure().quick("all").save()
+        pair.sync()
+        assert [shelf.row for shelf in pair.replica.select(Shelf)] == [0, 39_999]
+        (first, _) = pair.replica.select(Shelf)
+        assert [r.kind for r in pair.replica.why(first)] == ["quick"]
+
+
+def test_as_many_records_may_be_picked_by_long_keys_as_the_limit_says(tmp_path: Path) -> None:
+    with linked_pair(Schema(Shelf), scopes={Shelf: everything}, folder=str(tmp_path)) as pair:
+        pair.authority.load(Shelf(site="é", row=n, tag=bytes([n]), day="1") for n in range(3))
+        keys = [("é", n, bytes([n % 256]), "1") for n in range(PICKS_MAX)]
+        pair.replica.configure().pick(Shelf, *keys).save()
+        pair.sync()
+        pair.pull_the_plug()
+        assert pair.replica.configure().renew().preview().rows == 3
+        preview = pair.replica.configure().pick(Shelf, *keys[1:], ("e", 0, b"\0", "1")).preview()
+        assert (preview.offline, preview.rows, preview.drop) == (True, 2, 1)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from offlinekit.testing import ScriptedAuthority, TransportContract
-from offlinekit.testing.transports import CLAIMS, IDENTITY, Fault
+from offlinekit.testing.transports import CLAIMS, CORE, IDENTITY, Fault
 from offlinekit.transport import Memory
 
 
@@ -27,7 +27,7 @@ class Plug:
 
 
 class TestMemory(TransportContract):
-    faults = frozenset({"unauthenticated", "gone"})
+    faults = CORE
 
     @contextmanager
     def meet(self, authority: ScriptedAuthority, *, patience_s: float) -> Iterator[Plug]:

@@ -19,10 +19,11 @@ from offlinekit.ids import RandomBytes
 from offlinekit.nodes import Value
 from offlinekit.protocol.messages import Manifest
 from offlinekit.store.sqlite.replica_files import write_bulk
+from offlinekit.transport.port import PART_MAX
 
 __all__ = ["CHUNK", "Files"]
 
-CHUNK = 1 << 20
+CHUNK = PART_MAX
 LIFE_S = 3600.0
 _NAME = re.compile(r"[0-9a-f]{32}")
 

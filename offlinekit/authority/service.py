@@ -32,6 +32,7 @@ from offlinekit.exceptions import (
     NotTracked,
     ProtocolError,
     RecordNotFound,
+    RefusalCode,
     SchemaError,
     StoreBusy,
     TooLarge,
@@ -128,7 +129,8 @@ class Authority:
     def _answer(self, request: m.Request, identity: str, claims: Mapping[str, Any]) -> m.Answer:
         check_version(request.version)
         if request.identity != identity:
-            return m.Refused(code="identity", message=f"the replica belongs to '{request.identity}', not to '{identity}'")
+            whose = f"the replica belongs to '{request.identity}', not to '{identity}'"
+            return m.Refused(code=RefusalCode.IDENTITY, message=whose)
         fields = self._projections(request)
         if isinstance(fields, m.NeedSchema):
             return fields
@@ -148,7 +150,7 @@ class Authority:
         if isinstance(request, m.Push):
             named |= {w.projection for w in request.mutations if w.projection}
         found: dict[bytes, Projection] = {}
-        for hash_ in named:
+        for hash_ in sorted(named):
             known = self.store.projection(hash_)
             if known is None and request.fields and hash_ in request.fields:
                 known = request.fields[hash_]
@@ -185,7 +187,7 @@ class Authority:
         query = Query(request.collection, where, request.search, tuple(request.order), request.limit, after, request.total)
         info = check_query(query, self.schema, Allowed("a remote query", online_only=True))
         if info.name not in self.scopes:
-            return m.Refused(code="not_allowed", message=f"'{info.name}' has no scope and cannot be read")
+            return m.Refused(code=RefusalCode.NOT_ALLOWED, message=f"'{info.name}' has no scope and cannot be read")
         now = self.store.now()
         scopes = plan_of(self.schema, self.offer, self.scopes, Selection(), asker.claims, now).scopes
         if request.candidate:
@@ -254,17 +256,18 @@ def _check_scopes(scopes: Mapping[str, Filter], schema: Schema) -> None:
 def _refusal(error: Exception) -> m.Refused:
     """What a peer is told of an error; details of unexpected ones go to the log alone."""
     if isinstance(error, VersionNotSupported):
-        return m.Refused(code="version", message=str(error))
+        return m.Refused(code=RefusalCode.VERSION, message=str(error))
     if isinstance(error, NotTracked):
         _log.error("%s", error)
-        return m.Refused(code="not_tracked", message="the authority must be reconciled by its operator", retry_after_s=60)
+        wanted = "the authority must be reconciled by its operator"
+        return m.Refused(code=RefusalCode.NOT_TRACKED, message=wanted, retry_after_s=60)
     if isinstance(error, StoreBusy):
-        return m.Refused(code="busy", message="the authority is busy; try again", retry_after_s=1)
+        return m.Refused(code=RefusalCode.BUSY, message="the authority is busy; try again", retry_after_s=1)
     if isinstance(error, RecordNotFound):
-        return m.Refused(code="unknown_file", message=str(error))
+        return m.Refused(code=RefusalCode.UNKNOWN_FILE, message=str(error))
     if isinstance(error, NotOffered):
-        return m.Refused(code="not_offered", message=f"choose anew: {error}")
+        return m.Refused(code=RefusalCode.NOT_OFFERED, message=f"choose anew: {error}")
     if isinstance(error, ProtocolError | FilterError | SchemaError | LimitExceeded | InvalidValue | TooLarge):
-        return m.Refused(code="invalid", message=str(error))
+        return m.Refused(code=RefusalCode.INVALID, message=str(error))
     _log.exception("a request failed", exc_info=error)
-    return m.Refused(code="internal", message="the authority failed; its log has the reason", retry_after_s=5)
+    return m.Refused(code=RefusalCode.INTERNAL, message="the authority failed; its log has the reason", retry_after_s=5)

@@ -13,7 +13,7 @@ from offlinekit.query import Page, Query, Select
 from offlinekit.schema import Collection, CollectionInfo
 from offlinekit.selection import Choice
 
-__all__ = ["CandidateSelect", "Candidates", "Mark", "Show", "chunks", "mark"]
+__all__ = ["CandidateSelect", "Candidates", "Mark", "Marks", "Show", "chunks"]
 
 C = TypeVar("C", bound=Collection)
 Show = Literal["listed", "chosen"]
@@ -78,13 +78,20 @@ class CandidateSelect(Select[C]):
         return iter(self.all())
 
 
-def mark(choice: Choice, key: Key, listed: bool) -> Mark:
-    """How the record with that key stands, given whether the filters list it."""
-    if key in choice.picks:
-        return Mark.PICK
-    if not listed or not choice.filtered or choice.by_hand:
-        return Mark.NONE
-    return Mark.UNPICK if key in choice.unpicks else Mark.FILTER
+class Marks:
+    """How records stand in a choice, which may name thousands of them."""
+
+    def __init__(self, choice: Choice) -> None:
+        self._picks, self._unpicks = frozenset(choice.picks), frozenset(choice.unpicks)
+        self._own = choice.filtered and not choice.by_hand
+
+    def of(self, key: Key, listed: bool) -> Mark:
+        """How the record with that key stands, given whether the filters list it."""
+        if key in self._picks:
+            return Mark.PICK
+        if not listed or not self._own:
+            return Mark.NONE
+        return Mark.UNPICK if key in self._unpicks else Mark.FILTER
 
 
 def chunks(info: CollectionInfo, keys: Iterable[Key]) -> Iterator[list[Key]]:

@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeVar, cast
 
 from attrs import evolve, frozen
 
-from offlinekit.configurator.candidates import PAGE, Candidates, CandidateSelect, Mark, Show, chunks, mark
+from offlinekit.configurator.candidates import PAGE, Candidates, CandidateSelect, Mark, Marks, Show, chunks
 from offlinekit.configurator.conditions import Condition, Joined, conditions_of, joined, leaves, normal, replaced
 from offlinekit.configurator.desk import Desk
 from offlinekit.configurator.preview import Preview
@@ -253,10 +253,10 @@ class Configuration:
         return self._made({collection: choice if chosen else evolve(choice, picks=(), unpicks=())})
 
     def _page(self, choice: Choice, found: Page[Any], offline: bool) -> Candidates[Any]:
-        info = self._desk.schema.info(choice.collection)
+        info, marks = self._desk.schema.info(choice.collection), Marks(choice)
         made: Candidates[Any] = Candidates(found)
         made.total, made.next, made.offline = found.total, found.next, offline
-        made.marks = tuple(mark(choice, info.key_of(r), listed=True) for r in found)
+        made.marks = tuple(marks.of(info.key_of(r), listed=True) for r in found)
         return made
 
     def chosen(self, collection: type[C], records: Iterable[C]) -> tuple[Mark, ...]:
@@ -285,12 +285,12 @@ class Configuration:
 
     def _judging(self, collection: type[C], records: Iterable[C]) -> Generator[Query, Page[Any], tuple[Mark, ...]]:
         info = self._desk.schema.info(collection)
-        choice, keys = self._of(info.name), [info.key_of(r) for r in records]
+        marks, keys = Marks(self._of(info.name)), [info.key_of(r) for r in records]
         listed: set[Any] = set()
-        for some in chunks(info, [k for k in keys if mark(choice, k, listed=True) in (Mark.FILTER, Mark.UNPICK)]):
+        for some in chunks(info, [k for k in keys if marks.of(k, listed=True) in (Mark.FILTER, Mark.UNPICK)]):
             found = yield Query(info.name, key_filter(info, some), limit=len(some))
             listed |= {info.key_of(r) for r in found}
-        return tuple(mark(choice, key, key in listed) for key in keys)
+        return tuple(marks.of(key, key in listed) for key in keys)
 
     # -- related records
 

@@ -48,8 +48,8 @@ class Stranded:
 class Preview:
     """What saving a selection would move, exactly, at the moment when the authority was asked.
 
-    `offline`: answered from held records alone, so that `fetch` and bytes are not known. `stranded`: what waits in the outbox on
-    records that would leave.
+    `offline`: answered from held records alone, so that `fetch` and its bytes are not known. `stranded`: what waits in the
+    outbox on records that would leave.
     """
 
     collections: Mapping[str, PreviewOf]

@@ -10,7 +10,8 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from attrs import evolve, frozen
 
-from offlinekit.exceptions import FilterError
+from offlinekit.exceptions import FilterError, LimitExceeded
+from offlinekit.expr.check import OPERANDS_MAX
 from offlinekit.nodes import (
     And,
     Claim,
@@ -106,6 +107,8 @@ def resolve(filter_: Filter, schema: Schema, *, claims: Mapping[str, Any], param
                 if not isinstance(values, list | tuple | set | frozenset):
                     raise FilterError(f"{word} '{node.operands.name}' must be a list for {f}.is_in()",
                                       collection=f.owner.name, field=f.name)  # fmt: skip
+                if f.kind.sqlite == "REAL" and len(values) > OPERANDS_MAX:  # each is a binding of a statement
+                    raise LimitExceeded(f"values of {word} '{node.operands.name}'", OPERANDS_MAX, len(values))
                 return evolve(node, operands=tuple(_stored(word, node.operands.name, v, f) for v in values))
             return evolve(node, operands=tuple(value_of(o, f) for o in node.operands))
         return node

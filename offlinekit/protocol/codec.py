@@ -12,12 +12,12 @@ import msgspec
 from offlinekit.compress import compress, decompress
 from offlinekit.exceptions import NotTheAuthority, ProtocolError, TooLarge
 from offlinekit.protocol import messages as m
+from offlinekit.transport.port import WIRE_MAX
 
 __all__ = [
     "CONTENT_MAX",
     "CONTENT_TYPE",
     "INLINE_MAX",
-    "REFUSALS",
     "WIRE_MAX",
     "decode_answer",
     "decode_request",
@@ -25,23 +25,10 @@ __all__ = [
 ]
 
 INLINE_MAX = 1 << 20  # bytes of records in an answer; more travels as a file
-WIRE_MAX = 8 << 20
 CONTENT_MAX = 32 << 20
 CONTENT_TYPE = "application/vnd.offlinekit"
 _COMPRESS_FROM = 1024
 _HEAD = b"OK1"
-
-REFUSALS = {
-    "invalid": "the request breaks a rule of the protocol or the schema",
-    "not_offered": "the selection names what the offer does not hold, or no longer; its user must choose anew",
-    "not_allowed": "no scope permits it",
-    "identity": "the replica belongs to another identity",
-    "version": "the protocol version is not served",
-    "not_tracked": "the authority does not see the changes of a collection; its operator must reconcile",
-    "busy": "the store is held by another program; try again",
-    "unknown_file": "the file's name has expired or is not yours; ask again",
-    "internal": "an unexpected error; the authority's log has it",
-}
 
 T = TypeVar("T")
 _encoder = msgspec.msgpack.Encoder()

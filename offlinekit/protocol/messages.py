@@ -335,7 +335,7 @@ class Records(_Message, frozen=True, kw_only=True, omit_defaults=True, tag="reco
 
 
 class Refused(_Message, frozen=True, kw_only=True, omit_defaults=True, tag="refused"):
-    """The request cannot be answered; `code` is one of `codec.REFUSALS`."""
+    """The request cannot be answered; `code` is a `RefusalCode`, or one that a later authority knows."""
 
     code: str
     message: str

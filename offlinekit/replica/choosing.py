@@ -10,6 +10,7 @@ from collections.abc import Generator, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
+import apsw
 from attrs import evolve
 
 from offlinekit.configurator.preview import Preview, PreviewOf, Stranded
@@ -125,16 +126,29 @@ class ReplicaDesk:
 
     def _held(self, selection: Selection) -> Preview:
         db, parts, leaving = self._replica.reader(), {}, []
+        each = self._disk_bytes(db) / max(1, sum(db.execute(f"SELECT count(*) FROM {quote(i.name)}").get
+                                                 for i in self.schema.replicated))  # fmt: skip
         waiting = [u for u in unanswered(db, self.schema) if u.ordinal and u.op != "delete"]
         for info in self.schema.replicated:
             condition, bindings = self._held_by(selection, info)
             counting = f"SELECT count(*) FROM {quote(info.name)} r WHERE {condition}"
             hold = db.execute(counting, bindings).get
             total = db.execute(f"SELECT count(*) FROM {quote(info.name)} WHERE _ordinal>0").get
-            parts[info.name] = PreviewOf(0, max(0, total - hold), hold, 0)
+            parts[info.name] = PreviewOf(0, max(0, total - hold), hold, 0, round(hold * each))
             leaving += [u for u in waiting if u.collection == info.name
                         and not db.execute(f"{counting} AND r._ordinal=?", (*bindings, u.ordinal)).get]  # fmt: skip
         return Preview(parts, offline=True, stranded=self._stranded(leaving))
+
+    @staticmethod
+    def _disk_bytes(db: apsw.Connection) -> int:
+        """What the replica's files hold, without the pages that wait to be used again."""
+        total = 0
+        for _, name, _ in db.execute("PRAGMA database_list"):
+            count, free, size = (
+                db.execute(f"PRAGMA {quote(name)}.{what}").get for what in ("page_count", "freelist_count", "page_size")
+            )
+            total += (count - free) * size
+        return total
 
     def _stranded(self, leaving: Iterable[Unanswered]) -> tuple[Stranded, ...]:
         found: dict[bytes, list[Unanswered]] = {}

@@ -38,8 +38,8 @@ class MutationState:
 
     @property
     def settled(self) -> bool:
-        """Whether the authority's answer is here."""
-        return self.state not in ("pending", "parked")
+        """Whether nothing more will come by itself: it is answered, or parked until the user resolves what was refused."""
+        return self.state != "pending"
 
 
 class MutationHandle:
@@ -72,7 +72,7 @@ class MutationHandle:
         Refuses to block a running event loop: there, `await mutation.wait()`.
         """
         self._replica.refuse_loop("await mutation.wait(timeout)")
-        self._replica.wait_until(lambda: self.now.state != "pending", timeout)
+        self._replica.wait_until(lambda: self.now.settled, timeout)
         return self.now
 
     async def wait(self, timeout: float | None = None) -> MutationState:
@@ -81,9 +81,9 @@ class MutationHandle:
         remove = self._replica.on_change(lambda _: loop.call_soon_threadsafe(changed.set))
         try:
             async with asyncio.timeout(timeout):
-                while self.now.state == "pending":
+                while not self.now.settled:
                     changed.clear()
-                    if self.now.state == "pending":
+                    if not self.now.settled:
                         await changed.wait()
         except TimeoutError:
             pass

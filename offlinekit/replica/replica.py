@@ -136,10 +136,12 @@ class Replica:
 
     def sql(self, statement: str, bindings: Sequence[Value] | Mapping[str, Value] = ()) -> list[tuple[Value, ...]]:
         """One SELECT over the replica's tables, in storage values; table and field names are those of the schema."""
-        db = self.reader()
-        if any(self._expired_condition(info, db) is not None for info in self.schema.replicated):
-            raise self._expired("raw SQL")
-        return self.store.raw(db, statement, bindings, write=False)
+        return self.raw(self.reader(), statement, bindings, write=False)
+
+    def raw(self, db: apsw.Connection, statement: str, bindings: Sequence[Value] | Mapping[str, Value], *,
+            write: bool) -> list[tuple[Value, ...]]:  # fmt: skip
+        """One statement of the application; after the selection's end over device-only tables alone."""
+        return self.store.raw(db, statement, bindings, write=write, expired=self.valid_until if self.expired else None)
 
     def _expired_condition(self, info: CollectionInfo, db: apsw.Connection) -> str | None:
         """None while the selection is valid; then the condition over `r` that a record may still be read, "0" for none."""

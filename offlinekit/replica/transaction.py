@@ -207,7 +207,7 @@ class Transaction:
         """
         self._check()
         try:
-            return self._store.raw(self._store.db, sql, bindings, write=True)
+            return self._replica.raw(self._store.db, sql, bindings, write=True)
         except apsw.ConstraintError as error:
             raise _constraint(error) from error
 

@@ -66,7 +66,7 @@ FAULTS: Mapping[Fault, type[TransportError]] = {
     "refused": TooLarge,
     "endless": TooLarge,
 }
-CORE: frozenset[Fault] = frozenset({"unauthenticated", "gone"})
+CORE: frozenset[Fault] = frozenset({"unauthenticated", "gone", "oversized"})  # also of a transport that has no wire
 
 
 class ScriptedAuthority:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
-from offlinekit.exceptions import AuthenticationRequired, Offline, ProtocolError, RecordNotFound
+from offlinekit.exceptions import AuthenticationRequired, Offline, ProtocolError, RecordNotFound, TooLarge
+from offlinekit.transport.port import PART_MAX, WIRE_MAX
 
 __all__ = ["Memory", "Serves"]
 
@@ -39,15 +40,23 @@ class Memory:
 
     async def exchange(self, request: bytes) -> bytes:
         """Sends a request and returns the answer."""
-        return self.authority.handle(request, *self._identity())
+        identity, claims = self._identity()
+        return _bounded(self.authority.handle(_bounded(request, WIRE_MAX), identity, claims), WIRE_MAX)
 
     async def fetch(self, name: str, offset: int) -> bytes:
         """A part of a file."""
         identity, _ = self._identity()
         try:
-            return self.authority.fetch(name, offset, identity)
+            return _bounded(self.authority.fetch(name, offset, identity), PART_MAX)
         except RecordNotFound as error:
             raise ProtocolError("the file has expired; ask again") from error
 
     async def close(self) -> None:
         """Nothing to release."""
+
+
+def _bounded(data: bytes, maximum: int) -> bytes:
+    """The bytes, if a real line would carry them: what passes in a test must not fail in the field."""
+    if len(data) > maximum:
+        raise TooLarge(f"{len(data)} bytes are over the limit of {maximum}")
+    return data

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import apsw
 import pytest
 
 from offlinekit.exceptions import NotTracked, StoreError
 from offlinekit.nodes import everything
 from offlinekit.query import Query
 from offlinekit.schema import Collection, Field, Schema, field
+from offlinekit.selection import Source, Step
 from offlinekit.store.sqlite.authority_store import SQLiteStore
 from tests.authority.oracle import Watch
 from tests.authority.shop import DDL, SCHEMA
@@ -269,3 +273,85 @@ def test_strict_tables_hold_text_that_cannot_be_read_too(tmp_path: Path, writer:
     with watch.store.unit() as unit, pytest.raises(StoreError, match=r"part.*not valid UTF-8"):
         unit.get(PARTS.info("part"), ("a",))
     watch.close()
+
+
+class Depot(Collection):
+    """Keyed by text that its table folds."""
+
+    code: Field[str] = field(key=True)
+    area: Field[str] = field(key=True)
+
+
+class Gate(Collection):
+    """Refers to a town; both keys and the reference are folded."""
+
+    name: Field[str] = field(key=True)
+    town: Field[str] = field(ref="town")
+
+
+class Town(Collection):
+    name: Field[str] = field(key=True)
+
+
+FOLDED = Schema(Depot, Gate, Town)
+TABLES = (
+    "CREATE TABLE depot(code TEXT COLLATE NOCASE, area TEXT, PRIMARY KEY(code, area COLLATE RTRIM))",
+    "CREATE TABLE town(name TEXT NOT NULL COLLATE NOCASE PRIMARY KEY)",
+    "CREATE TABLE gate(name TEXT NOT NULL COLLATE NOCASE PRIMARY KEY, town TEXT COLLATE NOCASE)",
+    "CREATE INDEX by_town ON gate(town)",
+    "INSERT INTO depot VALUES('A','x'),('b','y')",
+    "INSERT INTO town VALUES('Recife'),('natal')",
+    "INSERT INTO gate VALUES('N','Recife'),('S','NATAL')",
+)
+
+
+def scans(db: apsw.Connection, statements: list[tuple[str, Any]]) -> list[str]:
+    """The statements that read one of the tables from end to end."""
+    found = []
+    for sql, bindings in statements:
+        if not sql.startswith(("SELECT", "UPDATE", "DELETE")):
+            continue
+        plan = [str(row[3]) for row in db.execute(f"EXPLAIN QUERY PLAN {sql}", bindings)]
+        if any(re.match(r"SCAN (t|f|t\d+|depot|town|gate)\b|.*AUTOMATIC", step) for step in plan):
+            found.append(f"{sql}\n{plan}")
+    return found
+
+
+def test_keys_that_their_table_folds_are_looked_up_by_index_and_compared_exactly(tmp_path: Path, writer: PlainWriter) -> None:
+    writer.open(tmp_path / "folded.db", *TABLES)
+    store = SQLiteStore(tmp_path / "folded.db")
+    store.bind(FOLDED)
+    depot, scopes = FOLDED.info("depot"), {c.name: everything for c in FOLDED}
+    statements: list[tuple[str, Any]] = []
+
+    def seen(cursor: object, sql: str, bindings: Any) -> bool:
+        statements.append((sql, bindings))
+        return True
+
+    with store.snapshot() as snapshot:
+        depots = snapshot.evaluate("depot", everything, scopes)
+        gates, towns = (snapshot.evaluate(name, everything, scopes) for name in ("gate", "town"))
+    (reader,) = store._idle
+    reader.exec_trace = seen
+    with store.snapshot() as snapshot:
+        assert snapshot.evaluate("depot", everything, scopes, depots) == depots
+        assert {tuple(row[1:]) for row in snapshot.rows("depot", ["code", "area"], depots)} == {("A", "x"), ("b", "y")}
+        reached = snapshot.step(Step("town", Source("gate", everything), "gate", "town", True, everything), gates, scopes)
+        assert [row[1] for row in snapshot.rows("town", ["name"], reached)] == ["Recife"], "NATAL is another town"
+        reached = snapshot.step(Step("gate", Source("town", everything), "gate", "town", False, everything), towns, scopes)
+        assert [row[1] for row in snapshot.rows("gate", ["name"], reached)] == ["N"]
+        assert len(snapshot.evaluate("gate", Gate.town.within(Town.name > ""), scopes, gates)) == 1
+        assert len(snapshot.evaluate("town", Gate.town.some(Gate.name > ""), scopes, towns)) == 1
+    reader.exec_trace = None
+    store._writer.exec_trace = seen
+    with store.unit() as unit:
+        assert unit.get(depot, ("A", "x")) == {"code": "A", "area": "x"}
+        assert [unit.get(depot, key) for key in (("a", "x"), ("A", "x "), ("A", "y"))] == [None] * 3
+        unit.update(depot, ("b", "y"), {"area": "z"})
+        unit.delete(depot, ("B", "z"))
+        unit.delete(depot, ("A", "x"))
+    store._writer.exec_trace = None
+    with store.unit() as unit:
+        assert unit.query(Query("depot", everything), ["code", "area"], None)[0] == [("b", "z")]
+    assert scans(store._writer, statements) == []
+    store.close()

@@ -101,6 +101,7 @@ def test_a_page_of_candidates_is_searched_and_ordered(pair: Pair, take: Configur
     assert found[0].memo.startswith("HUSH"), "remote reads show fields that are online_only"
 
 
+@pytest.mark.invariant("I10")
 def test_nothing_outside_the_scope_is_a_candidate(take: Configuration) -> None:
     assert {c.rep for c in take.candidates(Customer).limit(500).all()} == {"me"}
     assert {p.grp for p in take.candidates(Product).limit(500).all()} == {"g0", "g1", "g2"}

@@ -238,7 +238,7 @@ def test_renewing_offline_unlocks_nothing() -> None:
         pair.clock.move(days=1)
         pair.pull_the_plug()
         replica.renew_selection()
-        for locked in (lambda: replica.get(Customer, "c0001"), lambda: replica.sql("SELECT 1"),
+        for locked in (lambda: replica.get(Customer, "c0001"), lambda: replica.sql("SELECT * FROM customer"),
                        lambda: replica.transaction("sell")):  # fmt: skip
             with pytest.raises(SelectionExpired):
                 locked()

@@ -99,6 +99,7 @@ def test_what_a_preview_says_is_what_the_pull_moves(seed: int, inline_rows: int)
         assert kinds >= ({"delta"} if inline_rows == 5000 else {"bulk"})
 
 
+@pytest.mark.invariant("I10")
 def test_a_preview_moves_nothing_and_tells_nothing_of_others(pair: Pair) -> None:
     replica = pair.replica
     before = replica.store.meta("selection"), replica.select(Customer).count()
@@ -216,4 +217,5 @@ def test_what_would_be_left_behind_is_named_offline_too(pair: Pair) -> None:
     preview = replica.configure().renew().unpick(Customer, customers[0].code).preview()
     assert (preview.offline, [s.mutation for s in preview.stranded]) == (True, [tx.mutation.id])
     assert (preview.of(Customer).hold, preview.of(Customer).drop) == (59, 1)
+    assert 0 < preview.disk_bytes <= used_bytes(replica), "what is held is known offline"
     assert replica.configure().renew().preview().stranded == ()

@@ -6,9 +6,11 @@ here because two evaluators that are wrong alike agree as well.
 
 from __future__ import annotations
 
+import json
 import operator
 from collections.abc import Callable, Iterator
 from typing import Any
+from uuid import UUID
 
 import apsw
 import pytest
@@ -269,6 +271,21 @@ def test_integers_beyond_what_a_float_can_tell_apart_are_told_apart(db: apsw.Con
     assert agree(db, rows, Order.number < big, "order") == [False, True, True]
 
 
+def test_lists_longer_than_a_statement_has_bindings_compare_exactly(db: apsw.Connection):
+    many = 40_000
+    line: dict[str, Any] = {"id": str(UUID(int=1)), "order": 1, "instead_of": None, "product": None}
+    texts, numbers = [f"t{n}" for n in range(many)], [2**63 - 1 - n for n in range(many)]
+    images = [n.to_bytes(3, "big") for n in range(many)]
+    rows: Rows = {
+        "customer": [customer(code=c) for c in ("t39999", "T1", "t1 ", "t40000")],
+        "order": [order(number=n) for n in (2**63 - many, 2**63 - 1 - many)],
+        "line": [line | {"image": b} for b in ((7).to_bytes(3, "big"), b"\0", b"000007")],
+    }
+    assert agree(db, rows, IsIn("customer", "code", tuple(texts)), "customer") == [True, False, False, False]
+    assert agree(db, rows, IsIn("order", "number", tuple(numbers)), "order") == [True, False]
+    assert agree(db, rows, IsIn("line", "image", tuple(images)), "line") == [True, False, False]
+
+
 class Odd(Collection, name="Select"):
     """Names that SQL knows as its own."""
 
@@ -293,7 +310,7 @@ def test_values_are_bound_and_never_part_of_the_statement():
         (Customer.name == injection) | Customer.city.is_in([injection]) | Customer.name.contains(injection), "t"
     )
     assert "DROP" not in condition
-    assert compiler.bindings == [injection, injection, injection.lower()]
+    assert compiler.bindings == [injection, json.dumps([[injection]]), injection.lower()]
 
 
 @pytest.mark.parametrize("node", [Customer.name.is_in(["x"]), Order.status == Status.OPEN, Line.image == b"x"])

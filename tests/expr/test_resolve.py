@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from offlinekit.exceptions import FilterError
+from offlinekit.exceptions import FilterError, LimitExceeded
 from offlinekit.expr.codec import filter_hash
 from offlinekit.expr.resolve import Bounds, cut, dependencies, names_used, resolve, zone_of
 from offlinekit.nodes import (
@@ -232,6 +232,13 @@ def test_equal_bounds_have_equal_hashes_and_the_next_hour_another():
     node = Order.placed >= hour(-1)
     first, second, third = (given_(node, now=moment(f"2024-01-01T{t}+00:00")) for t in ("10:00", "10:59:59", "11:00"))
     assert filter_hash(first) == filter_hash(second) != filter_hash(third)
+
+
+def test_list_of_floats_is_limited_because_each_is_a_binding():
+    rates = [float(n) for n in range(10_001)]
+    given_(Order.rate.is_in(param("x")), params={"x": rates[:-1]})
+    with pytest.raises(LimitExceeded, match=r"values of param 'x': 10001 is more than the limit of 10000"):
+        given_(Order.rate.is_in(param("x")), params={"x": rates})
 
 
 # -- what a filter asks for

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
+import re
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -15,14 +17,24 @@ from hypothesis import strategies as st
 
 from offlinekit import Collection, Field, Offer, Quick, Schema, everything, field
 from offlinekit.compress import compress
-from offlinekit.exceptions import NotTheAuthority, OfflinekitError, ProtocolError, TooLarge
+from offlinekit.exceptions import (
+    NotAllowed,
+    NotOffered,
+    NotTheAuthority,
+    OfflinekitError,
+    ProtocolError,
+    RefusalCode,
+    TooLarge,
+    TransportError,
+)
 from offlinekit.exchange import Exchanger, Send
 from offlinekit.protocol import messages as m
 from offlinekit.protocol.codec import CONTENT_MAX, WIRE_MAX, decode_answer, decode_request, encode
 from offlinekit.protocol.version import PROTOCOL_VERSION
 from offlinekit.testing.pair import linked_pair
 
-REPORT = Path(__file__).parent.parent.parent / "build" / "idle.json"
+ROOT = Path(__file__).parent.parent.parent
+REPORT = ROOT / "build" / "idle.json"
 PINNED = {1: "b37929a191e27c1abf19e111bffde0f4"}
 ROUND_TRIPS: list[Any] = [
     m.Same(now=1.5, receipts=[b"r" * 16]),
@@ -115,3 +127,41 @@ def test_an_idle_pull_of_fifteen_collections_with_1284_picks_takes_at_most_400_b
     print(figures)
     assert held == 1284
     assert len(effect.body) + len(answer) <= 400
+
+
+TOLD: dict[RefusalCode, tuple[type[OfflinekitError], float | None]] = {
+    RefusalCode.INVALID: (ProtocolError, None),
+    RefusalCode.NOT_OFFERED: (NotOffered, None),
+    RefusalCode.NOT_ALLOWED: (NotAllowed, None),
+    RefusalCode.IDENTITY: (NotAllowed, None),
+    RefusalCode.VERSION: (ProtocolError, None),
+    RefusalCode.NOT_TRACKED: (TransportError, 60.0),
+    RefusalCode.BUSY: (TransportError, 1.0),
+    RefusalCode.UNKNOWN_FILE: (ProtocolError, None),
+    RefusalCode.INTERNAL: (TransportError, 5.0),
+}
+
+
+@pytest.mark.parametrize("code", [*RefusalCode, "added_in_2031"])
+def test_every_refusal_is_told_as_an_error(code: str) -> None:
+    error, after = TOLD[RefusalCode(code)] if code in set(RefusalCode) else (ProtocolError, None)
+    kind = _collection(0)
+    with linked_pair(Schema(kind), scopes={kind: everything}) as pair:
+        steps = Exchanger(pair.replica.store).query(pair.replica.select(kind).query)
+        next(steps)
+        with pytest.raises(error, match="the reason") as caught:
+            steps.send(encode(m.Refused(code=code, message="the reason", retry_after_s=after)))
+    assert type(caught.value) is error
+
+
+def test_refusals_are_one_closed_set() -> None:
+    """Those that are sent are those that are declared, and those that the protocol describes."""
+    given = set()
+    for path in sorted((ROOT / "offlinekit").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "m.Refused":
+                (code,) = (ast.unparse(word.value) for word in node.keywords if word.arg == "code")
+                given.add(code)
+    assert given == {f"RefusalCode.{code.name}" for code in RefusalCode}
+    table = (ROOT / "docs" / "protocol.md").read_text(encoding="utf-8").partition("| refusal | meaning |")[2].partition("\n\n")[0]
+    assert re.findall(r"^\| `(\w+)`", table, re.M) == [code.value for code in RefusalCode]

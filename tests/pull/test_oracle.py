@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,7 +20,8 @@ from tests.pull.walk import Walk
 
 SEEDS = int(os.environ.get("OFFLINEKIT_SEEDS", "16"))
 STEPS = 120
-REPORT = Path(__file__).parent.parent.parent / "build" / "pull_oracle.json"
+ROOT = Path(__file__).parent.parent.parent
+REPORT = ROOT / "build" / "pull_oracle.json"
 WANTED = (
     "same", "delta", "bulk", "need_state", "need_selection", "need_view", "need_schema", "new_history", "expired",
     "held_back", "revoked", "unvouched", "added fields", "stale", "cancelled", "crash", "crash between groups",
@@ -28,8 +30,33 @@ WANTED = (
 
 
 def _commit() -> str:
-    found = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False, cwd=REPORT.parent.parent)
+    found = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False, cwd=ROOT)
     return found.stdout.strip()
+
+
+WALK = """
+import sys
+from pathlib import Path
+from tests.pull.walk import Walk
+walk = Walk(int(sys.argv[1]), Path(sys.argv[2]))
+walk.run(int(sys.argv[3]))
+walk.close()
+print(walk.head.trace.hexdigest())
+"""
+
+
+@pytest.mark.slow
+def test_a_walk_depends_on_its_seed_alone(tmp_path):
+    """A failure that is found must be met again: no order of a set or of a folder may show in what is sent."""
+    found = set()
+    for hashes in ("1", "2"):
+        (folder := tmp_path / hashes).mkdir()
+        command = [sys.executable, "-c", WALK, "4", str(folder), str(STEPS)]
+        environment = {**os.environ, "PYTHONHASHSEED": hashes, "PYTHONPATH": os.pathsep.join(sys.path)}
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, encoding="utf-8", check=False)
+        assert done.returncode == 0, done.stderr
+        found.add(done.stdout)
+    assert len(found) == 1
 
 
 @pytest.mark.slow

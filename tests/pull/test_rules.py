@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from offlinekit.exchange import Send
+from offlinekit.nodes import everything
 from offlinekit.protocol import messages as m
 from offlinekit.protocol.codec import decode_answer, decode_request, encode
 from offlinekit.protocol.state import state_digest
@@ -293,6 +294,24 @@ def test_a_created_record_stays_for_thirty_days(pair):
     pair.clock.seconds += 2 * DAY
     pair.sync(pair.ana)
     assert shown(pair.ana, "order") == set()
+
+
+def test_a_pull_is_never_answered_from_before_its_own_cursor(pair):
+    """An older snapshot stands open meanwhile, as that of a slow answer does: it must not answer, nor judge the cursor."""
+    pair.ana.select(ALL_MINE)
+    pair.sync(pair.ana)
+    with pair.head.store.snapshot() as old:
+        pair.customer(20, "r0")
+        assert pair.ana.pull().put["customer"] == 1
+        (group,) = (g for a in pair.ana.answers if isinstance(a, m.Delta) for g in a.groups if "customer" in g.collections)
+        assert not old.honoured(group.cursor), "an older snapshot knows nothing of it"
+        pair.head.sql("DELETE FROM customer WHERE code='k0'")
+        assert pair.ana.pull().drop["customer"] == 1
+        assert pair.ana.pull().kind == "same"
+        assert len(old.evaluate("customer", everything, dict.fromkeys(SCHEMA.collections, everything))) == 10
+    assert pair.ana.pull().kind == "same"
+    assert shown(pair.ana, "customer") == {"k2", "k4", "k6", "k8", "k20"}
+    assert "NewHistory" not in pair.ana.kinds()
 
 
 # -- another history (P18)

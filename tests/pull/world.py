@@ -13,6 +13,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -228,6 +229,7 @@ class Head:
         self.copies: list[tuple[float, Path]] = []
         self.counts: dict[str, int] = {}
         self.claims: dict[str, dict[str, Any]] = {}
+        self.trace = sha256()
         self.scopes, self.inline_rows, self.guard_held = dict(SCOPES), 5000, 1000
         self.start()
 
@@ -282,8 +284,10 @@ class Head:
         self.start()
 
     def handle(self, body: bytes, identity: str) -> bytes:
-        """Answers a request."""
-        return self.authority.handle(body, identity, self.claims[identity])
+        """Answers a request; every byte of both goes into the trace."""
+        answer = self.authority.handle(body, identity, self.claims[identity])
+        self.trace.update(body + answer)
+        return answer
 
 
 class Dev:

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from offlinekit.exceptions import Reject, SelectionExpired
+from offlinekit.replica.transaction import Transaction
 from offlinekit.testing.pair import Pair
 from tests.replica.world import City, Draft, Line, Order, opened
+
+
+def execute_in(transaction: Transaction) -> Callable[[str], object]:
+    """What runs one statement in a transaction that is then rolled back."""
+
+    def run(sql: str) -> object:
+        with transaction as tx:
+            tx.execute(sql)
+            raise RuntimeError("it was allowed")
+
+    return run
 
 
 @pytest.fixture
@@ -45,6 +57,54 @@ def test_what_a_selection_held_is_not_read_after_its_end(pair: Pair) -> None:
     ):
         with pytest.raises(SelectionExpired):
             call()
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        'SELECT * FROM "order"',
+        'SELECT count(*) FROM "ORDER"',
+        "SELECT name FROM city",  # held by everybody, but raw SQL knows no difference between records
+        'SELECT text FROM draft WHERE id IN (SELECT id FROM "order")',
+        'WITH ok_search_insert_draft AS (SELECT note FROM "order") SELECT * FROM ok_search_insert_draft',
+        "SELECT id FROM ok_base_order",
+        "SELECT note FROM ok_search_order WHERE ok_search_order MATCH 'x'",
+        "SELECT block FROM ok_search_order_data",
+        "SELECT * FROM ok_base_line",
+        "SELECT * FROM ok_change",
+        "SELECT count(*) FROM OK_BASE_ORDER",
+    ],
+)
+def test_raw_sql_over_what_was_replicated_is_not_run_after_its_end(pair: Pair, sql: str) -> None:
+    replica = pair.replica
+    pair.clock.move(days=-1)
+    replica.sql(sql)  # so that a statement that is remembered would be found
+    pair.clock.move(days=1)
+    for run in (replica.sql, execute_in(replica.transaction())):
+        with pytest.raises(SelectionExpired):
+            run(sql)
+    with pytest.raises(SelectionExpired):
+        execute_in(replica.rejections()[0].edit())(sql)
+
+
+@pytest.mark.parametrize(
+    "sql", ['UPDATE "order" SET note=1', 'DELETE FROM "order"', 'INSERT INTO draft SELECT id,note FROM "order"']
+)
+def test_raw_sql_writes_nothing_that_was_replicated_after_its_end(pair: Pair, sql: str) -> None:
+    with pytest.raises(SelectionExpired):
+        execute_in(pair.replica.rejections()[0].edit())(sql)
+
+
+def test_raw_sql_over_device_only_collections_goes_on(pair: Pair) -> None:
+    replica = pair.replica
+    assert replica.sql("WITH d AS (SELECT * FROM draft) SELECT id, (SELECT count(*) FROM d) FROM d") == [("d", 1)]
+    assert replica.sql("SELECT 1") == [(1,)]
+    with replica.transaction() as tx:
+        tx.execute("INSERT INTO draft VALUES('e', 'a word')")
+        tx.execute("UPDATE draft SET text='another' WHERE id='e'")
+        tx.execute("DELETE FROM draft WHERE id='d'")
+    assert replica.sql("SELECT * FROM draft") == [("e", "another")]
+    assert replica.sql("SELECT text FROM ok_search_draft WHERE ok_search_draft MATCH 'another'") == [("another",)]
 
 
 def test_the_device_s_own_and_what_everybody_holds_are_still_read(pair: Pair) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
@@ -84,6 +85,20 @@ def test_a_refused_mutation_is_corrected_and_sent_as_another(pair: Pair) -> None
         refused.edit()
     with pytest.raises(StateError):
         refused.discard()
+
+
+def test_waiting_ends_exactly_when_a_mutation_is_settled_and_so_also_when_it_is_parked(pair: Pair) -> None:
+    insert(pair, "x", 500)
+    waits = update(pair, "x", note="later")
+    assert (waits.now.settled, waits.settled(0).settled, asyncio.run(waits.wait(0)).settled) == (False, False, False)
+    pair.sync()
+    for state in (waits.now, waits.settled(20), asyncio.run(waits.wait(20))):
+        assert (state.state, state.settled) == ("parked", True), "nothing more comes before the user resolves the refusal"
+    with pair.replica.rejections()[0].edit() as tx:
+        tx.update(Order(id="x"), total=Decimal(50))
+    assert not waits.now.settled, "its way is free again"
+    pair.sync()
+    assert (waits.now.state, waits.now.settled) == ("accepted", True)
 
 
 @pytest.mark.invariant("I4")

@@ -48,7 +48,7 @@ class Draft(Collection, device_only=True):
     """Never leaves the device."""
 
     id: Field[str] = field(key=True)
-    text: Field[str] = field(default="")
+    text: Field[str] = field(default="", search=True)
 
 
 SCHEMA = Schema(City, Order, Line, Draft, intents=["sell", "other"])

@@ -191,7 +191,7 @@ def _add_fields(db: apsw.Connection, info: CollectionInfo, part: PartDelta, dirt
     for table in tables:
         db.executemany(f"UPDATE {table} SET {sets} WHERE _ordinal=?", ((*row[1:], row[0]) for row in part.added))
     if info.writable:
-        dirty += [(info.name, key) for key in overlay.touched_keys(db, info.name)]
+        dirty += [(info.name, key) for key in sorted(overlay.touched_keys(db, info.name))]
 
 
 def _apply_own_file(store: ReplicaStore, name: str, before: bytes, delta: GroupDelta, applied: Applied) -> bool:

@@ -18,7 +18,7 @@ import msgspec
 from offlinekit.changes import Key
 from offlinekit.clock import Clock, SystemClock
 from offlinekit.exceptions import ConstraintViolated, NotTracked, StateError, StoreError
-from offlinekit.expr.sql import quote
+from offlinekit.expr.sql import equal, quote
 from offlinekit.ids import RandomBytes
 from offlinekit.nodes import Filter, Value, everything
 from offlinekit.query import Query
@@ -65,6 +65,7 @@ class SQLiteStore:
         self._tracking: dict[str, Tracking] = {}
         self._seen_schema = -1
         self._fit: dict[str, str] = {}
+        self._collations: dict[tuple[str, str], str] = {}
         self._unfit: dict[str, tuple[bytes, View]] = {}
         with self._lock, write_transaction(self._writer, self.path):
             for statement in META.split(";"):
@@ -114,6 +115,7 @@ class SQLiteStore:
         if bad:
             raise NotTracked(sorted(bad), "; ".join(f"{name}: {why}" for name, why in sorted(bad.items())))
         self._fit = {name: t.fit_sql(db, "{alias}") for name, t in self._tracking.items()}
+        self._collations = {place: coll for t in self._tracking.values() for place, coll in t.collations(db).items()}
         self._unfit.clear()
         self._seen_schema = version
 
@@ -203,7 +205,7 @@ class SQLiteStore:
         known = self._unfit.get(collection)
         sql = (
             f"SELECT s.ordinal FROM {side_table(collection)} s JOIN {quote(collection)} t ON "
-            f"{Reader(snapshot.db, self.schema, {})._joined(self.schema.info(collection), 's', 't')}"
+            f"{Reader(snapshot.db, self.schema, {}, self._collations).joined(self.schema.info(collection), 's', 't')}"
             f" WHERE ({condition.replace('{alias}', 't')}) IS NOT TRUE"
         )
         if known is not None and snapshot.honoured(known[0]) and _epoch(known[0]) <= _epoch(snapshot.cursor):
@@ -262,7 +264,7 @@ class SQLiteSnapshot:
 
     def _read(self) -> Reader:
         unfit = {c for c in self.store._fit if self.unfit(c)}
-        return Reader(self.db, self.store.schema, {c: self.store._fit[c] for c in unfit})
+        return Reader(self.db, self.store.schema, {c: self.store._fit[c] for c in unfit}, self.store._collations)
 
     def unfit(self, collection: str) -> View:
         """Ordinals of records that the schema cannot hold."""
@@ -325,7 +327,15 @@ class SQLiteUnit:
         self.position: int = db.execute("SELECT epoch FROM ok_now").get
 
     def _reader(self) -> Reader:
-        return Reader(self.connection, self.store.schema, {c: f for c, f in self.store._fit.items() if f})
+        fits = {c: f for c, f in self.store._fit.items() if f}
+        return Reader(self.connection, self.store.schema, fits, self.store._collations)
+
+    def _where(self, info: CollectionInfo) -> str:
+        """The condition for a key, given as the first bindings."""
+        return " AND ".join(
+            equal(quote(k), f"?{n}", text=True, index=self.store._collations.get((info.name, k)))
+            for n, k in enumerate(info.key, 1)
+        )
 
     def _write(self, sql: str, bindings: Sequence[Value]) -> None:
         try:
@@ -344,7 +354,7 @@ class SQLiteUnit:
     def get(self, info: CollectionInfo, key: Key) -> dict[str, Value] | None:
         """The record, whatever its scope."""
         names = list(info.fields)
-        sql = f"SELECT {','.join(map(quote, names))} FROM {quote(info.name)} WHERE {_where(info)}"
+        sql = f"SELECT {','.join(map(quote, names))} FROM {quote(info.name)} WHERE {self._where(info)}"
         try:
             row = next(iter(self.connection.execute(sql, key)), None)
         except UnicodeDecodeError as error:
@@ -360,7 +370,7 @@ class SQLiteUnit:
 
     def place(self, info: CollectionInfo, key: Key) -> tuple[int, int] | None:
         """(ordinal, version) of a key."""
-        sql = f"SELECT ordinal,version FROM {side_table(info.name)} WHERE {_where(info)}"
+        sql = f"SELECT ordinal,version FROM {side_table(info.name)} WHERE {self._where(info)}"
         return next(iter(self.connection.execute(sql, key)), None)
 
     def insert(self, info: CollectionInfo, values: Mapping[str, Value]) -> None:
@@ -371,12 +381,12 @@ class SQLiteUnit:
     def update(self, info: CollectionInfo, key: Key, values: Mapping[str, Value]) -> None:
         """Changes fields of a record."""
         if values:
-            sets = ",".join(f"{quote(n)}=?" for n in values)
-            self._write(f"UPDATE {quote(info.name)} SET {sets} WHERE {_where(info)}", [*values.values(), *key])
+            sets = ",".join(f"{quote(name)}=?{n}" for n, name in enumerate(values, len(key) + 1))
+            self._write(f"UPDATE {quote(info.name)} SET {sets} WHERE {self._where(info)}", [*key, *values.values()])
 
     def delete(self, info: CollectionInfo, key: Key) -> None:
         """Deletes a record."""
-        self._write(f"DELETE FROM {quote(info.name)} WHERE {_where(info)}", key)
+        self._write(f"DELETE FROM {quote(info.name)} WHERE {self._where(info)}", key)
 
     def query(self, query: Query, fields: Sequence[str], scopes: Scopes | None) -> tuple[list[Sequence[Value]], int | None]:
         """The rows of a query, with this transaction's own writes."""
@@ -433,7 +443,3 @@ def _device(db: apsw.Connection, device: bytes) -> Device | None:
     sql = "SELECT identity,turn,previous,request,revoked,confirmed FROM ok_device WHERE device=?"
     row = next(iter(db.execute(sql, (device,))), None)
     return None if row is None else Device(row[0], row[1], row[2], row[3], bool(row[4]), row[5])
-
-
-def _where(info: CollectionInfo) -> str:
-    return " AND ".join(f"{quote(k)}=? COLLATE BINARY" for k in info.key)

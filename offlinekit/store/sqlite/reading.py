@@ -10,7 +10,7 @@ import apsw
 from offlinekit.changes import Key
 from offlinekit.expr import Compiler
 from offlinekit.expr.fold import fold
-from offlinekit.expr.sql import quote
+from offlinekit.expr.sql import Collations, equal, quote
 from offlinekit.nodes import Const, Filter, Value
 from offlinekit.query import Query, query_sql
 from offlinekit.schema import CollectionInfo, Schema
@@ -24,8 +24,8 @@ __all__ = ["Reader"]
 class Reader:
     """Statements over one connection. `fits` holds, for collections with records that do not fit, the condition that does."""
 
-    def __init__(self, db: apsw.Connection, schema: Schema, fits: Mapping[str, str]) -> None:
-        self.db, self.schema, self.fits = db, schema, fits
+    def __init__(self, db: apsw.Connection, schema: Schema, fits: Mapping[str, str], collations: Collations) -> None:
+        self.db, self.schema, self.fits, self.collations = db, schema, fits, collations
 
     def _compiler(self, scopes: Mapping[str, Filter] | None) -> Compiler:
         def guard(compiler: Compiler, collection: str, alias: str) -> str:
@@ -34,10 +34,14 @@ class Reader:
                 parts.append(compiler.condition(scopes[collection], alias))
             return " AND ".join(parts) or "1"
 
-        return Compiler(self.schema, guard)
+        return Compiler(self.schema, guard, self.collations)
 
-    def _joined(self, info: CollectionInfo, side: str, table: str) -> str:
-        return " AND ".join(f"{side}.{quote(k)}={table}.{quote(k)} COLLATE BINARY" for k in info.key)
+    def joined(self, info: CollectionInfo, side: str, table: str) -> str:
+        """The condition that a row of the side table is of a record."""
+        return " AND ".join(
+            equal(f"{table}.{quote(k)}", f"{side}.{quote(k)}", text=True, index=self.collations.get((info.name, k)))
+            for k in info.key
+        )
 
     def _ordinals(self, sql: str, bindings: Sequence[Any]) -> View:
         return view_of(row[0] for row in self.db.execute(sql, tuple(bindings)))
@@ -54,7 +58,7 @@ class Reader:
             bindings.append(apsw.carray(signed(only)))
         assert compiler.guard is not None
         condition = f"{compiler.guard(compiler, collection, 't')} AND {compiler.condition(where, 't')}"
-        sql = f"SELECT s.ordinal FROM {source} JOIN {quote(collection)} t ON {self._joined(info, 's', 't')} WHERE {condition}"
+        sql = f"SELECT s.ordinal FROM {source} JOIN {quote(collection)} t ON {self.joined(info, 's', 't')} WHERE {condition}"
         return self._ordinals(sql, bindings + compiler.bindings)
 
     def step(self, step: Step, origin: View, scopes: Mapping[str, Filter]) -> View:
@@ -64,17 +68,15 @@ class Reader:
         here, there = self.schema.info(step.origin.collection), self.schema.info(step.collection)
         compiler = self._compiler(scopes)
         if step.forward:
-            link = f"t.{quote(there.key[0])}=f.{quote(step.field)}"
+            link = compiler.joined(there.name, there.key[0], "t", f"f.{quote(step.field)}")
         else:
-            link = f"t.{quote(step.field)}=f.{quote(here.key[0])}"
-        if there.fields[there.key[0] if step.forward else step.field].kind.sqlite == "TEXT":
-            link += " COLLATE BINARY"
+            link = compiler.joined(there.name, step.field, "t", f"f.{quote(here.key[0])}")
         assert compiler.guard is not None
         condition = f"{compiler.guard(compiler, there.name, 't')} AND {compiler.condition(step.where, 't')}"
         sql = (
             f"SELECT DISTINCT s.ordinal FROM carray(?) c CROSS JOIN {side_table(here.name)} o ON o.ordinal=c.value"
-            f" JOIN {quote(here.name)} f ON {self._joined(here, 'o', 'f')} JOIN {quote(there.name)} t ON {link}"
-            f" JOIN {side_table(there.name)} s ON {self._joined(there, 's', 't')} WHERE {condition}"
+            f" JOIN {quote(here.name)} f ON {self.joined(here, 'o', 'f')} JOIN {quote(there.name)} t ON {link}"
+            f" JOIN {side_table(there.name)} s ON {self.joined(there, 's', 't')} WHERE {condition}"
         )
         return self._ordinals(sql, [apsw.carray(signed(origin)), *compiler.bindings])
 
@@ -92,7 +94,7 @@ class Reader:
         names = ",".join(f"t.{quote(f)}" for f in fields)
         sql = (
             f"SELECT s.ordinal,{names} FROM carray(?) c CROSS JOIN {side_table(collection)} s ON s.ordinal=c.value"
-            f" JOIN {quote(collection)} t ON {self._joined(info, 's', 't')}"
+            f" JOIN {quote(collection)} t ON {self.joined(info, 's', 't')}"
         )
         if collection in self.fits:  # a record that does not fit may share its key's text with one that does
             sql += f" WHERE {self.fits[collection].replace('{alias}', 't')}"

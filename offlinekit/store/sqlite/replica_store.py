@@ -10,13 +10,22 @@ import secrets
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from typing import Any
 
 import apsw
 import msgspec
 
 from offlinekit.clock import Clock, SystemClock
-from offlinekit.exceptions import IdentityMismatch, SchemaError, StateError, StoreCorrupt, StoreError, StoreTooNew
+from offlinekit.exceptions import (
+    IdentityMismatch,
+    SchemaError,
+    SelectionExpired,
+    StateError,
+    StoreCorrupt,
+    StoreError,
+    StoreTooNew,
+)
 from offlinekit.expr import Compiler
 from offlinekit.expr.sql import quote
 from offlinekit.ids import RandomBytes
@@ -43,6 +52,8 @@ CAPTURING, APPLYING, DEVICE_ONLY = 1, 2, 3
 _READS = {
     apsw.SQLITE_SELECT, apsw.SQLITE_READ, apsw.SQLITE_FUNCTION, apsw.SQLITE_RECURSIVE,
 }  # fmt: skip
+_TOUCHES = {apsw.SQLITE_READ, apsw.SQLITE_INSERT, apsw.SQLITE_UPDATE, apsw.SQLITE_DELETE}
+_SEARCH_PARTS = ("", "config", "content", "data", "docsize", "idx")  # a full-text index and the tables SQLite keeps it in
 _DENIED = (
     "this statement is not allowed here: raw SQL may select, insert, update and delete the application's tables;"
     " BEGIN, COMMIT, ATTACH, PRAGMA, DDL and offlinekit's own tables are not its business"
@@ -276,10 +287,21 @@ class ReplicaStore:
         if not self.closed and not self.db.get_autocommit():
             self.db.execute("ROLLBACK")
 
-    def raw(self, db: apsw.Connection, sql: str, bindings: Sequence[Value] | Mapping[str, Value], *, write: bool) -> list[Any]:
-        """One statement of the application, held to what it may do; returns all rows."""
+    def raw(
+        self, db: apsw.Connection, sql: str, bindings: Sequence[Value] | Mapping[str, Value], *, write: bool,
+        expired: datetime | None = None,
+    ) -> list[Any]:  # fmt: skip
+        """One statement of the application, held to what it may do; returns all rows.
+
+        Once the selection has `expired` it may touch nothing that was replicated; raises SelectionExpired.
+        """
+        shut: list[str] = []
 
         def authorize(action: int, first: str | None, second: str | None, _db: str | None, trigger: str | None) -> int:
+            # Whatever it is read through: a common table expression may bear the name of one of our triggers.
+            if expired is not None and action in _TOUCHES and not self._is_device_only(first or ""):
+                shut.append(first or "")
+                return int(apsw.SQLITE_DENY)
             if action in _READS or (trigger or "").startswith("ok_"):
                 return int(apsw.SQLITE_OK)
             if write and action in (apsw.SQLITE_INSERT, apsw.SQLITE_UPDATE, apsw.SQLITE_DELETE):
@@ -294,9 +316,22 @@ class ReplicaStore:
             with mapped(self.path):
                 return list(db.execute(sql, bindings))
         except apsw.AuthError as error:
+            if shut and expired is not None:
+                raise SelectionExpired(shut[0], expired) from error
             raise StateError(_DENIED) from error
         finally:
             db.authorizer = None
+
+    def _is_device_only(self, table: str) -> bool:
+        """Whether a table holds nothing that was replicated: a device-only one, its full-text index, one of other programs."""
+        table = table.lower()  # of a table without a column SQLite tells the name as the statement writes it
+        kinds = {info.name.lower(): info.device_only for info in self.schema}
+        if not table.startswith("ok_"):
+            return kinds.get(table, True)
+        index, part = table.removeprefix("ok_search_"), ""
+        if index not in kinds:
+            index, _, part = index.rpartition("_")
+        return kinds.get(index, False) and part in _SEARCH_PARTS
 
     def _may_write(self, table: str) -> bool:
         """Whether raw SQL may write it: the application's tables, and what a full-text index keeps of itself."""

@@ -127,6 +127,15 @@ class Tracking:
             found.append([(str(column), str(collation)) for column, collation in columns])
         return found
 
+    def collations(self, db: apsw.Connection) -> dict[tuple[str, str], str]:
+        """The text fields whose index folds, by (collection, field); another program's own collations are unknown here."""
+        found = {}
+        for (index,) in list(db.execute(f"SELECT name FROM pragma_index_list({_text(self.info.name)})")):
+            columns = db.execute(f"SELECT lower(name),upper(coll) FROM pragma_index_xinfo({_text(index)}) WHERE key")
+            folding = {name: coll for name, coll in columns if coll in ("NOCASE", "RTRIM")}
+            found.update({(self.info.name, n): folding[n.lower()] for n in self.info.fields if n.lower() in folding})
+        return found
+
     def _key_is_unique(self, db: apsw.Connection, columns: dict[str, _Column]) -> bool:
         """Whether the table itself keeps two records from having one key."""
         key = {k.lower() for k in self.info.key}
