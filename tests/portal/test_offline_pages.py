@@ -8,7 +8,9 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
+from attrs import evolve
 
+from offlinekit.selection import Choice
 from offlinekit_portal.contract import Customer, Order, OrderItem, Price, Product, Prospect
 from offlinekit_portal.web import desk, package
 from tests.portal.visiting import Scene, build_company, keys, play, until
@@ -287,5 +289,24 @@ def test_the_list_is_searched_sorted_and_paged(at_the_portal: Callable[[Act], No
         assert list((await scene.get(f"{lista}?busca={key}", htmx=True)).rows()) == [key]
         taken = await scene.change("produtos", "page", *(("row", k) for k in second.rows()), ("on", "1"), ("pagina", "2"))
         assert "50 chosen of 420" in taken.text
+
+    at_the_portal(act)
+
+
+def test_a_choice_that_is_not_offered_any_more_is_named_and_chosen_anew(at_the_portal: Callable[[Act], None]) -> None:
+    async def act(scene: Scene) -> None:
+        mine = scene.replica.configure().quick("my_customers").selection
+        gone = evolve(mine, choices=(Choice("customer", quick=(("golden", ()),)),))
+        scene.desk.remember("choosing", b64encode(gone.encode()).decode())
+        records = await scene.get("/offline/configurar/clientes/registros")
+        assert records.url == "/offline/configurar/clientes/rapido"
+        assert "no longer offers something that you chose" in records.text
+        assert "golden" in records.text
+        counted = await scene.get("/offline/configurar/clientes/rapido/pacote", htmx=True)
+        assert counted.status == 422
+        assert "Choose anew" in (await scene.save()).text
+        assert scene.replica.selection.id == ""
+        anew = await scene.change("clientes", "anew", step="rapido")
+        assert "no longer offers" not in anew.text
 
     at_the_portal(act)

@@ -69,7 +69,7 @@ def play(act: Callable[[Scene, aiohttp.ClientSession], Awaitable[None]]) -> None
     """Runs a scene with one client that keeps its connections open."""
 
     async def whole() -> None:
-        async with scene() as made, aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=PATIENCE_S)) as client:
+        async with asyncio.timeout(PATIENCE_S), scene() as made, aiohttp.ClientSession() as client:
             await act(made, client)
 
     asyncio.run(whole())

@@ -187,14 +187,15 @@ class Desk:
             return Live("online" if self.connected else "offline")
         status = self._link.status
         selection = self.replica.selection
-        valid = self.replica.valid_until  # what was pulled decides, and not yet what was saved since
-        until = None if valid is None else valid.astimezone(ZONE)
-        expired = valid is not None and self.replica.now() >= valid.timestamp()
+        valid = self.replica.valid_until  # of what was pulled, and not yet of what was saved since
+        shown = selection.ends if valid is None and not self.pulled() else valid  # the first package is on its way
+        until = None if shown is None else shown.astimezone(ZONE)
         progress = status.progress
         since = None if status.last_success is None else status.last_success.astimezone(ZONE)
         pending = len(self.replica.pending()) + len(self.replica.parked())
         days = 0 if until is None else ((until - timedelta(microseconds=1)).date() - self.today()).days + 1
-        return Live(_pill(status, self.connected), pending, status.rejected, since, expired, bool(selection.id), until,
+        expired, chosen = self.replica.expired, bool(selection.id)
+        return Live(_pill(status, self.connected), pending, status.rejected, since, expired, chosen, until,
                     progress.done if progress else 0, progress.total if progress else 0, status.detail, days)  # fmt: skip
 
     def today(self) -> date:
@@ -211,8 +212,7 @@ class Desk:
 
     def pulled(self) -> bool:
         """Whether the saved selection is in effect: what it chose is here."""
-        store = self.replica.store
-        return bool(store.meta("selected", self.replica.reader()) == self.replica.selection.encode())
+        return self.replica.held_selection == self.replica.selection and self.link.status.consistent
 
     def bytes_held(self) -> int:
         """The size of this person's files."""

@@ -26,13 +26,13 @@ async def stream(request: web.Request) -> web.StreamResponse:
         return web.Response(status=503)
     i18n.current.set(i18n.choose(request.cookies.get(LANGUAGE), request.headers.get("Accept-Language", "")))
     response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"})
-    await response.prepare(request)
     visit = Visit(desk, "GET", request.query.get("at", "/"), request.query, request.query, request.cookies, request.headers)
     task = asyncio.current_task()
     assert task is not None
     streams.add(task)
     with contextlib.suppress(ConnectionError, asyncio.CancelledError):
         try:
+            await response.prepare(request)
             await _tell(visit, response)
         finally:
             streams.discard(task)

@@ -39,14 +39,13 @@ class Package:
 
     lines: tuple[Line, ...]
     preview: Preview
-    held: int
     free: int
     here: bool  # whether it has just been counted, and need not be counted again
 
     @property
     def total(self) -> int:
-        """Bytes of the whole package on this device; without a connection, of what is there."""
-        return self.held if self.preview.offline else self.preview.disk_bytes
+        """Bytes of the whole package on this device; without a connection, of what is there already."""
+        return self.preview.disk_bytes
 
     @property
     def empty(self) -> bool:
@@ -108,7 +107,7 @@ def _package(desk: Desk, configuration: Configuration, preview: Preview, here: b
                 parts = [preview.collections[name] for name in include.reaches]
                 lines.append(Line(ICONS.get(include.name, "list-check"), include.label, "", sum(p.hold for p in parts),
                                   sum(p.disk_bytes for p in parts), sum(p.fetch for p in parts)))  # fmt: skip
-    return Package(tuple(lines), preview, desk.bytes_held(), desk.bytes_free(), here)
+    return Package(tuple(lines), preview, desk.bytes_free(), here)
 
 
 # -- fetching

@@ -18,7 +18,7 @@ from offlinekit_portal.web.desk import ZONE
 from offlinekit_portal.web.i18n import gettext as _
 from offlinekit_portal.web.registers import REGISTERS, Register, register_of
 from offlinekit_portal.web.views import candidates
-from offlinekit_portal.web.visit import Answer, Routes, Visit
+from offlinekit_portal.web.visit import Answer, Routes, Said, Visit
 
 routes = Routes()
 STEPS = ("rapido", "avancado", "registros", "revisar")
@@ -59,7 +59,7 @@ def _values(
     return {
         "registers": REGISTERS, "register": register, "step": step, "chosen": chosen, "offered": offered, "package": pack,
         "steps": _steps(chips, step, records), "chips": chips, "error": error,
-        "configuration": configuration, "words": choosing, "offer": offer,
+        "configuration": configuration, "words": choosing, "offer": offer, "gone": configuration.problem,
     }  # fmt: skip
 
 
@@ -76,10 +76,13 @@ def start(visit: Visit) -> Answer:
 
 
 @routes.get(BASE + "/{schema}/{step}")
-def show(visit: Visit, schema: str, step: str) -> str:
+def show(visit: Visit, schema: str, step: str) -> Said:
     """A step."""
     register = _place(schema, step)
-    return _whole(visit, _values(visit, register, step))
+    try:
+        return _whole(visit, _values(visit, register, step))
+    except NotOffered:  # nobody can list what a choice means that is gone; the first step says which it is
+        return visit.go(f"{BASE}/{register.slug}/{STEPS[0]}")
 
 
 def _whole(visit: Visit, values: dict[str, Any]) -> str:
@@ -233,6 +236,12 @@ def _include(visit: Visit, register: Register, configuration: Configuration) -> 
             configuration.exclude(include.name)
 
 
+def _anew(visit: Visit, register: Register, configuration: Configuration) -> None:
+    """Forgets all choices: some of them are not offered any more."""
+    for each in REGISTERS:
+        configuration.clear(each.cls)
+
+
 def _until(visit: Visit, register: Register, configuration: Configuration) -> None:
     days = visit.number("days", 1, 1, 7)
     midnight = datetime.combine(visit.desk.today(), time(), ZONE)
@@ -245,6 +254,7 @@ ACTIONS: dict[str, Callable[[Visit, Register, Configuration], object]] = {
     "add": _add,
     "remove": lambda v, r, c: c.remove(v.text("value")),
     "join": _join,
+    "anew": _anew,
     "unfilter": lambda v, r, c: c.unfiltered(r.cls),
     "include": _include,
     "until": _until,

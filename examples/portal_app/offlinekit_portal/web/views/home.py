@@ -94,13 +94,6 @@ def _next(replica: Replica, live: Live, tiles: dict[str, Tile]) -> tuple[str, st
             "/pendencias",
             _("See why"),
         )
-    if live.expired:
-        return (
-            "history",
-            _("Renew the selection while there is a connection, to have something to sell from."),
-            "/offline",
-            _("Renew"),
-        )
     if drafts:
         words = i18n.ngettext("%(num)s order is begun and not saved yet.", "%(num)s orders are begun and not saved yet.", drafts)
         return "edit", words, "/pedidos?estado=draft", _("Go on writing")
