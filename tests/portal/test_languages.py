@@ -29,10 +29,11 @@ SHARED = {
     ("pt_BR", "en"): "e item mail prospect prospects subtotal total",
     ("es", "en"): "error no prospect prospects subtotal total",
     ("pt_BR", "es"): """
-        anterior aplicar aviso bloqueado cabe calculando campo cliente clientes como conectado configurador consultando continuar
-        curva código de desc descartar desde diagnóstico editar encontrados entrega enviado enviando estado filtro filtros grupo
-        idioma kb marca menos mostrar nunca opcional ordenar pedido pedidos por prospect prospects página páginas registro
-        registros renovar representante revisar rápido segmento sincronizando subtotal todos total unidades valor valores vender ver último
+        anterior aplicar aviso bloqueado cabe calculando campo cliente clientes como conectado configurador consultando
+        continuar curva código de desc descartar desde diagnóstico editar encontrados entrega enviado enviando estado filtro
+        filtros grupo idioma kb marca menos mostrar nunca opcional ordenar pedido pedidos por prospect prospects página
+        páginas registro registros renovar representante revisar rápido segmento sincronizando subtotal todos total unidades
+        valor valores vender ver último
     """,
 }
 # The words that templates hold outside of the catalogue: the product's name, keys, units.
