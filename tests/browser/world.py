@@ -101,6 +101,7 @@ class Reader:
     def look(self, name: str) -> None:
         """Takes a screenshot, asks axe, and measures: nothing may stick out sideways."""
         expect(self.page.locator(".htmx-request, .old")).to_have_count(0)  # what was asked for has come
+        self.page.evaluate("window.scrollTo(0, 0)")  # else the bar at the top may lie over half a button
         self.shots += 1
         SHOTS.mkdir(parents=True, exist_ok=True)
         self.page.screenshot(path=SHOTS / f"{self.shots:02}_{name}_{self.size}.png", full_page=False)
