@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import html
 import os
 import re
@@ -95,10 +96,7 @@ class Scene:
     async def close_office(self) -> None:
         """Nobody listens there."""
         assert self._office is not None
-        for listening in list(self._office.sites):
-            await listening.stop()
-        await asyncio.sleep(0.02)  # what is just being taken is there by now, and closed with the rest
-        await self._office.cleanup()
+        await end(self._office)
         self._office = None
 
     async def cut(self) -> None:
@@ -126,7 +124,7 @@ class Scene:
     async def stop(self) -> None:
         """Ends the portal."""
         if self._portal is not None:
-            await self._portal.cleanup()
+            await end(self._portal)
             self._portal = None
 
     async def restart(self) -> None:
@@ -164,6 +162,16 @@ class Scene:
         if self.desk.connected and answer.url == "/offline/baixando":
             await until(self.desk.pulled)
         return answer
+
+
+async def end(runner: web.AppRunner) -> None:
+    """Ends a server. It stops listening first: Python 3.11 loses a connection that it takes while the server closes."""
+    with contextlib.suppress(NotImplementedError):  # as on Windows
+        for site in runner.sites:
+            for listening in site._server.sockets:  # type: ignore[union-attr]
+                asyncio.get_running_loop().remove_reader(listening.fileno())
+        await asyncio.sleep(0.01)
+    await runner.cleanup()
 
 
 async def until(condition: Callable[[], bool]) -> None:

@@ -16,7 +16,10 @@ from babel.messages.pofile import read_po, write_po
 PACKAGE = Path(__file__).resolve().parent.parent / "offlinekit_portal"
 LANGUAGES = ("pt_BR", "es", "en")
 METHODS = [("**.py", "python"), ("templates/**.html", "jinja2")]
-UNSTABLE = (b'"POT-Creation-Date', b'"PO-Revision', b'"Last-Translator', b'"Language-Team', b'"Report-Msgid', b'"Project-Id', b'"Generated-By')
+UNSTABLE = tuple(
+    f'"{name}'.encode()
+    for name in ("POT-Creation", "PO-Revision", "Last-Translator", "Language-Team", "Report-Msgid", "Project-Id", "Generated-By")
+)
 OPTIONS = {"templates/**.html": {"trim_blocks": "true", "lstrip_blocks": "true", "silent": "false"}}
 
 
@@ -52,14 +55,19 @@ def lacking(catalogue: Catalog) -> list[str]:
     return [str(m.id) for m in catalogue if m.id and not (all(m.string) if isinstance(m.string, tuple | list) else m.string)]
 
 
+def written(catalogue: Catalog) -> bytes:
+    """A catalogue as its file holds it."""
+    text = io.BytesIO()
+    write_po(text, catalogue, width=120, no_location=True, omit_header=False, sort_output=True)
+    return b"".join(line for line in text.getvalue().splitlines(keepends=True) if not line.startswith(UNSTABLE))
+
+
 def main() -> int:
     """Writes the catalogues; 1 if one of them lacks a translation."""
     template, missing = extracted(), 0
     for language in LANGUAGES:
-        catalogue, text = merged(language, template), io.BytesIO()
-        write_po(text, catalogue, width=120, no_location=True, omit_header=False, sort_output=True)
-        kept = [line for line in text.getvalue().splitlines(keepends=True) if not line.startswith(UNSTABLE)]
-        path(language).write_bytes(b"".join(kept))
+        catalogue = merged(language, template)
+        path(language).write_bytes(written(catalogue))
         lacks = lacking(catalogue)
         missing += len(lacks)
         print(f"{language}: {len(catalogue)} texts, {len(lacks)} without a translation")
