@@ -4,6 +4,8 @@
 VENV := .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
+DEMO := $(VENV)/.demo
+PORTAL := examples/portal_app
 ARGS ?=
 
 # The first interpreter that runs, is new enough and can make a venv. A name on PATH proves nothing: it may be a shim.
@@ -11,21 +13,27 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 	$$p -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
 
 # Directories of programs rather than packages: their modules import each other by bare name, so each is checked alone.
-PROGRAMS := $(wildcard tests/adopter) $(patsubst %/,%,$(wildcard examples/*/))
+PROGRAMS := $(wildcard tests/adopter) $(filter-out $(PORTAL),$(patsubst %/,%,$(wildcard examples/*/)))
 # Only those that hold a module: mypy refuses a directory without one.
-PACKAGES := $(sort $(dir $(wildcard $(addsuffix /*.py,offlinekit adapters/offlinekit_adapters tests benchmarks))))
+PACKAGES := $(sort $(dir $(wildcard $(addsuffix /*.py,offlinekit adapters/offlinekit_adapters $(PORTAL)/offlinekit_portal tests benchmarks))))
 
 .DEFAULT_GOAL := help
-.PHONY: help test demo lint format types clean
+.PHONY: help test test-browser demo demo-console lint format types clean
 
 help: ## say what there is
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 test: $(STAMP) ## run the tests on two cores
 	$(PY) -m pytest -q -n 2 $(ARGS)
 
-demo: $(STAMP) ## run the company demo: head office, a device, a cut line
-	$(PY) examples/company_demo
+test-browser: $(STAMP) ## drive the portal in Chromium, at a desk and on a phone (needs Chromium)
+	$(PY) -m pytest -q -n 2 -o faulthandler_timeout=300 tests/browser $(ARGS)
+
+demo: $(DEMO) ## start the portal with its head office, and a line between them to be cut
+	$(PY) -m offlinekit_portal demo $(ARGS)
+
+demo-console: $(DEMO) ## run the company demo, a story on the console: head office, a device, a cut line
+	$(PY) examples/company_demo $(ARGS)
 
 lint: $(STAMP) ## look for mistakes and for unformatted code
 	$(PY) -m ruff check .
@@ -44,9 +52,15 @@ clean: ## remove what runs have made (`rm -rf .venv` removes the environment)
 	rm -rf build dist .hypothesis
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 
-$(STAMP): pyproject.toml | $(PY)
+$(STAMP): $(DEMO)
+	$(PY) -m pip install -q --group dev
+	@touch $@
+
+# What the demos need: the library and the portal, without what tests and checks stand on.
+$(DEMO): pyproject.toml $(PORTAL)/pyproject.toml | $(PY)
+	@echo "installing into $(VENV) ..."
 	$(PY) -m pip install -q --upgrade 'pip>=25.1'
-	$(PY) -m pip install -q --editable '.[aiohttp]' --group dev
+	$(PY) -m pip install -q --editable '.[aiohttp,jwt]' --editable $(PORTAL)
 	@touch $@
 
 $(PY):

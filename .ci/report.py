@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from xml.etree import ElementTree
 
-BUDGET_S = 480
+BUDGET_S = 1200
 
 folder = Path(sys.argv[1])
 stages = []

@@ -19,10 +19,10 @@ from offlinekit.exceptions import (
 )
 from offlinekit.ids import new_id
 from offlinekit.nodes import Filter, claim, everything, hour, nothing, param, today
+from offlinekit.offer import Advanced, Always, Include, Offer, Quick, QuickParam
 from offlinekit.query import desc
 from offlinekit.replica import Link, MutationState, Rejection, Replica, Transaction
 from offlinekit.schema import Collection, Field, Schema, field
-from offlinekit.selection import Advanced, Always, Include, Offer, Quick
 from offlinekit.store.sqlite import SQLiteStore
 from offlinekit.sync import Status, SyncReport
 
@@ -50,6 +50,7 @@ __all__ = [
     "OfflinekitError",
     "Preview",
     "Quick",
+    "QuickParam",
     "Reject",
     "Rejection",
     "Replica",

@@ -30,6 +30,7 @@ from offlinekit.selection import Selection
 from offlinekit.store.sqlite.applying import apply_answer
 from offlinekit.store.sqlite.groups import Group
 from offlinekit.store.sqlite.incoming import Incoming
+from offlinekit.store.sqlite.pending import Unanswered, unanswered
 from offlinekit.store.sqlite.replica_store import ReplicaStore
 from offlinekit.store.sqlite.replica_sync import (
     Held,
@@ -43,6 +44,7 @@ from offlinekit.store.sqlite.replica_sync import (
     take_receipts,
     views_held,
 )
+from offlinekit.view import pack_view, unpack_view, view_of
 
 __all__ = ["Effect", "Exchanger", "Fetch", "Moved", "Previewed", "Pushed", "Send", "Steps"]
 
@@ -93,9 +95,10 @@ class Pushed:
 
 @frozen
 class Previewed:
-    """What a pull would move, by collection."""
+    """What a pull would move, by collection, and which of the records with unanswered changes would leave."""
 
     parts: dict[str, m.PreviewPart]
+    leaving: tuple[Unanswered, ...] = ()
 
 
 @frozen
@@ -149,7 +152,7 @@ class Exchanger:
         arriving = self._resumable(start, load)
         if arriving is not None:
             return (yield from self._arrive(arriving))
-        answer = yield from self._ask(start, None, report)
+        answer = yield from self._ask(start, m.Pull, report=self._report() if report else None)
         if isinstance(answer, m.Same):
             with self.store.lock:
                 if self._state(held(self.store, load=load)) != self._state(start):
@@ -176,25 +179,28 @@ class Exchanger:
 
     def preview(self, candidate: Selection) -> Generator[Effect, bytes, Previewed]:
         """What saving this selection would fetch and drop; moves nothing."""
-        answer = yield from self._ask(held(self.store, load=None), candidate.encode(), False)
+        waiting = [u for u in unanswered(self.store.reader(), self.store.schema) if u.ordinal]
+        ordinals = {c: view_of(u.ordinal for u in waiting if u.collection == c) for c in {u.collection for u in waiting}}
+        pending = {c: pack_view(view) for c, view in ordinals.items()}
+        answer = yield from self._ask(held(self.store, load=None), m.Preview, candidate=candidate.encode(), pending=pending)
         if isinstance(answer, m.Previewed):
-            return Previewed(answer.collections)
+            leaving = {c: unpack_view(p.leaving) for c, p in answer.collections.items()}
+            return Previewed(answer.collections, tuple(u for u in waiting if u.ordinal in leaving.get(u.collection, ())))
         if isinstance(answer, m.NewHistory):
             raise TransportError("the authority was restored; sync first, then ask again")
         raise _refused(answer)
 
-    def _ask(self, start: Held, candidate: bytes | None, report: bool) -> Generator[Effect, bytes, m.Answer]:
+    def _ask(self, start: Held, kind: type[m.Pull], **more: Any) -> Generator[Effect, bytes, m.Answer]:
         """Sends the shortest request, and what the authority then asks for."""
         table = _table(start)
         common: dict[str, Any] = {
             **self._common(start.device), "state": self._state(start), "witness": start.witness,
-            "awaited": list(start.awaited), "report": self._report() if report else None,
+            "awaited": list(start.awaited), **more,
         }  # fmt: skip
         if not any(g.tokens for g in start.groups):
             common |= {"table": table, "selection": start.selection}  # nobody can know this state yet
         for _ in range(ROUNDS_MAX):
-            request = m.Pull(**common) if candidate is None else m.Preview(candidate=candidate, **common)
-            answer = decode_answer((yield Send(encode(request))))
+            answer = decode_answer((yield Send(encode(kind(**common)))))
             if isinstance(answer, m.NeedState):
                 common["table"] = table
             elif isinstance(answer, m.NeedSelection):
@@ -338,12 +344,15 @@ class Exchanger:
 
     # -- remote reads
 
-    def query(self, query: Query) -> Generator[Effect, bytes, m.Records]:
-        """Runs a query at the authority."""
+    def query(
+        self, query: Query, candidate: Selection | None = None, chosen: bool = False
+    ) -> Generator[Effect, bytes, m.Records]:
+        """Runs a query at the authority; with a candidate only among the records that it lists, or chooses of them."""
         device = self.store.meta("device", self.store.reader())
         request = m.Query(collection=query.collection, where=encode_filter(query.where), search=query.search,
                           order=list(query.order), limit=100 if query.limit is None else query.limit,
                           after=None if query.after is None else list(query.after), total=query.total,
+                          candidate=b"" if candidate is None else candidate.encode(), chosen=chosen,
                           **self._common(device))  # fmt: skip
         answer = decode_answer((yield Send(encode(request))))
         if isinstance(answer, m.NeedSchema):

@@ -1,13 +1,14 @@
-"""What devices may choose (the offer), what a device chose (a selection), and what that means for one asker (a plan).
+"""What a device chose from the offer (a selection), and what that means for one asker (a plan).
 
 A device composes its selection from the offer; it cannot send an arbitrary expression. Own = all chosen quick filters AND
 the advanced condition; nothing chosen = nothing. Unpicks take away from it, picks and include steps add to it, and the
-scope of the collection bounds everything.
+scope of the collection bounds everything. Where records are chosen by hand, the filters only list candidates: own = nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from hashlib import sha256
 from typing import Any
 
@@ -15,146 +16,24 @@ import msgspec
 from attrs import Factory, frozen
 
 from offlinekit.changes import Key
-from offlinekit.exceptions import FilterError, LimitExceeded, NotOffered, SchemaError, nearest
-from offlinekit.expr import Allowed, Bounds, check, dependencies, names_used, resolve
+from offlinekit.exceptions import FilterError, LimitExceeded, NotOffered, nearest
+from offlinekit.expr import Allowed, Bounds, check, dependencies, resolve
 from offlinekit.expr.codec import from_plain, to_plain
-from offlinekit.nodes import (
-    And,
-    Claim,
-    Compare,
-    Const,
-    Filter,
-    IsIn,
-    IsNull,
-    Not,
-    Or,
-    Param,
-    Text,
-    everything,
-    nothing,
-    today,
-)
-from offlinekit.schema import Collection, CollectionInfo, Field, Schema, info_of
+from offlinekit.expr.resolve import zone_of
+from offlinekit.nodes import And, Compare, Const, Filter, IsIn, IsNull, Not, Or, Param, Text, everything, nothing, today
+from offlinekit.offer import Include, Offer, Quick
+from offlinekit.schema import CollectionInfo, Schema
 
-__all__ = [
-    "PICKS_MAX",
-    "Advanced",
-    "Always",
-    "Choice",
-    "Include",
-    "Offer",
-    "Plan",
-    "Quick",
-    "Selection",
-    "Source",
-    "Step",
-    "plan_of",
-]
+__all__ = ["PICKS_MAX", "Choice", "Plan", "Selection", "Source", "Step", "candidates", "key_filter", "matching", "plan_of"]
 
 PICKS_MAX = 10_000
-PATH_MAX = 6
 CHOICES_MAX = 256
-OPERATORS = ("=", "<", "<=", ">", ">=", "in", "null", "contains", "starts_with", "equals_folded")
-
-PathStep = Field[Any] | tuple[Field[Any], Filter]
-
-
-class Quick:
-    """A ready-made filter that a device may choose by name; params that it names are asked for."""
-
-    def __init__(self, name: str, collection: type[Collection], where: Filter, label: str = "", *, explanation: str = ""):
-        self.name, self.collection, self.where = name, info_of(collection).name, where
-        self.label, self.explanation = label or name, explanation
-        self.params = frozenset(names_used(where, Param))
-
-
-class Include:
-    """Related records: from a collection along references, in either direction, at most six steps.
-
-    Each step is a reference field, or (field, filter on the collection it leads to). A field of the collection where the
-    path stands leads to the record it names; a field that refers to that collection leads back to the records holding it.
-    """
-
-    def __init__(self, name: str, collection: type[Collection], *path: PathStep, label: str = "") -> None:
-        self.name, self.collection, self.label = name, info_of(collection).name, label or name
-        self.steps: list[tuple[Field[Any], bool, str, Filter]] = []
-        at = self.collection
-        for part in path:
-            f, where = part if isinstance(part, tuple) else (part, everything)
-            forward = f.owner.name == at
-            if not forward and f.target != at:
-                raise SchemaError(f"include '{name}': {f} neither leads from '{at}' nor to it")
-            at = f.target if forward else f.owner.name
-            self.steps.append((f, forward, at, where))
-        if not 1 <= len(self.steps) <= PATH_MAX:
-            raise LimitExceeded(f"steps of include '{name}'", PATH_MAX, len(self.steps))
-
-
-class Always:
-    """What every device holds without choosing, and without expiry."""
-
-    def __init__(self, collection: type[Collection], where: Filter = everything, *, include: Sequence[Include] = ()) -> None:
-        self.collection, self.where, self.include = info_of(collection).name, where, tuple(include)
-
-
-class Advanced:
-    """A field that advanced conditions may name, and with which operators."""
-
-    def __init__(self, field: Field[Any], *, operators: Sequence[str] = OPERATORS, label: str = "",
-                 choices: Sequence[Any] = ()) -> None:  # fmt: skip
-        unknown = [o for o in operators if o not in OPERATORS]
-        if unknown:
-            raise SchemaError(f"unknown operator '{unknown[0]}'{nearest(unknown[0], OPERATORS)}")
-        self.field, self.operators, self.label, self.choices = (
-            field,
-            tuple(operators),
-            label or field.name,
-            tuple(choices),
-        )
-
-
-class Offer:
-    """What the authority lets devices choose from; both sides know it."""
-
-    def __init__(self, *items: Quick | Include, advanced: Iterable[Field[Any] | Advanced] = (),
-                 always: Iterable[Always] = ()) -> None:  # fmt: skip
-        self.quick: dict[str, Quick] = {}
-        self.includes: dict[str, Include] = {}
-        for item in items:
-            into: dict[str, Any] = self.quick if isinstance(item, Quick) else self.includes
-            if item.name in into:
-                raise SchemaError(f"the offer names '{item.name}' twice")
-            into[item.name] = item
-        fields = [a if isinstance(a, Advanced) else Advanced(a) for a in advanced]
-        self.advanced = {(a.field.owner.name, a.field.name): a for a in fields}
-        self.always = tuple(always)
-
-    def check(self, schema: Schema) -> None:
-        """Raises SchemaError when something in the offer does not fit the schema."""
-        for quick in self.quick.values():
-            place = Allowed(f"quick filter '{quick.name}'", claims=True, params=quick.params)
-            check(quick.where, schema, schema.info(quick.collection), place)
-        for item in self.always:
-            check(item.where, schema, schema.info(item.collection), Allowed("always", claims=True))
-        for include in [*self.includes.values(), *(i for a in self.always for i in a.include)]:
-            for f, _, at, where in include.steps:
-                schema.info(f.owner.cls).field(f.name)
-                check(where, schema, schema.info(at), Allowed(f"include '{include.name}'", claims=True))
-        for (collection, name), advanced in self.advanced.items():
-            if schema.info(collection).field(name).online_only:
-                raise SchemaError(f"{advanced.field} is online_only and may not decide what a device holds")
-
-    def claims(self) -> set[str]:
-        """The names of the claims that the offer's filters mention."""
-        filters = [q.where for q in self.quick.values()] + [a.where for a in self.always]
-        includes = [*self.includes.values(), *(i for a in self.always for i in a.include)]
-        filters += [where for i in includes for *_, where in i.steps]
-        return {name for f in filters for name in names_used(f, Claim)}
+KEYS_LISTED_MAX = 2000  # keys of several fields in one statement, which SQLite plans in quadratic time
 
 
 @frozen
 class Choice:
-    """What was chosen in one collection; keys are storage values."""
+    """What was chosen in one collection; keys are storage values. `by_hand`: of what the filters list, only the picks."""
 
     collection: str
     quick: tuple[tuple[str, tuple[tuple[str, Any], ...]], ...] = ()
@@ -162,6 +41,20 @@ class Choice:
     picks: tuple[Key, ...] = ()
     unpicks: tuple[Key, ...] = ()
     includes: tuple[str, ...] = ()
+    by_hand: bool = False
+
+    @property
+    def filtered(self) -> bool:
+        """Whether a quick filter or a condition is chosen."""
+        return bool(self.quick) or self.condition is not None
+
+    def plain(self) -> list[Any]:
+        """As it is encoded; what most choices do not have is left out at the end."""
+        condition = None if self.condition is None else to_plain(self.condition)
+        quick = sorted([name, sorted(map(list, params))] for name, params in self.quick)
+        plain = [self.collection, quick, condition, sorted(map(list, self.picks)), sorted(map(list, self.unpicks)),
+                 sorted(self.includes)]  # fmt: skip
+        return [*plain, True] if self.by_hand else plain
 
 
 @frozen
@@ -179,15 +72,20 @@ class Selection:
         """What was chosen in the collection."""
         return next((c for c in self.choices if c.collection == collection), Choice(collection))
 
+    @property
+    def began(self) -> datetime:
+        """When it was made, in its zone."""
+        return datetime.fromtimestamp(self.since, zone_of(self.zone))
+
+    @property
+    def ends(self) -> datetime | None:
+        """When it ends, in its zone; None: never."""
+        return None if self.until is None else datetime.fromtimestamp(self.until, zone_of(self.zone))
+
     def encode(self) -> bytes:
         """Canonical bytes."""
-        return msgspec.msgpack.encode([
-            self.id, self.identity, self.since, self.until, self.zone,
-            [[c.collection, sorted([name, sorted(map(list, params))] for name, params in c.quick),
-              None if c.condition is None else to_plain(c.condition), sorted(map(list, c.picks)),
-              sorted(map(list, c.unpicks)), sorted(c.includes)]
-             for c in sorted(self.choices, key=lambda c: c.collection)],
-        ])  # fmt: skip
+        choices = [c.plain() for c in sorted(self.choices, key=lambda c: c.collection)]
+        return msgspec.msgpack.encode([self.id, self.identity, self.since, self.until, self.zone, choices])
 
     @property
     def digest(self) -> bytes:
@@ -206,15 +104,29 @@ class Selection:
             raise FilterError(f"not an encoded selection: {error}") from error
         id_, identity, since, until, zone, choices = plain
         made = tuple(
-            Choice(name, tuple((q, tuple(map(tuple, params))) for q, params in quick),
-                   None if condition is None else from_plain(condition, schema, name),
-                   tuple(map(tuple, picks)), tuple(map(tuple, unpicks)), tuple(includes))
-            for name, quick, condition, picks, unpicks, includes in choices
+            Choice(c.collection, tuple((q, tuple(map(tuple, params))) for q, params in c.quick),
+                   None if c.condition is None else from_plain(c.condition, schema, c.collection),
+                   tuple(map(tuple, c.picks)), tuple(map(tuple, c.unpicks)), tuple(c.includes), c.by_hand)
+            for c in choices
         )  # fmt: skip
         selection = cls(id_, identity, since, until, zone, made)
         if offer is not None:
             selection.check(schema, offer)
         return selection
+
+    def problem(self, schema: Schema, offer: Offer) -> str:
+        """What the offer does not hold of it; else empty."""
+        try:
+            self.check(schema, offer)
+        except FilterError as error:
+            return str(error)
+        return ""
+
+    @staticmethod
+    def until_of(data: bytes) -> float | None:
+        """When the selection of encoded bytes ends, without looking at its choices."""
+        until: float | None = msgspec.msgpack.decode(data, type=_Head)[3]
+        return until
 
     def check(self, schema: Schema, offer: Offer) -> None:
         """Raises NotOffered for choices that the offer does not hold, FilterError or LimitExceeded for what nobody may choose."""
@@ -227,11 +139,21 @@ class Selection:
             _check_choice(c, schema, offer)
 
 
+class _PlainChoice(msgspec.Struct, array_like=True):
+    """The inverse of `Choice.plain`."""
+
+    collection: str
+    quick: list[tuple[str, list[tuple[str, Any]]]]
+    condition: Any
+    picks: list[list[Any]]
+    unpicks: list[list[Any]]
+    includes: list[str]
+    by_hand: bool = False
+
+
 _TODAY = today()
-_Plain = tuple[
-    str, str, float, float | None, str,
-    list[tuple[str, list[tuple[str, list[tuple[str, Any]]]], Any, list[list[Any]], list[list[Any]], list[str]]],
-]  # fmt: skip
+_Plain = tuple[str, str, float, float | None, str, list[_PlainChoice]]
+_Head = tuple[str, str, float, float | None, str, msgspec.Raw]
 
 
 def _check_choice(c: Choice, schema: Schema, offer: Offer) -> None:
@@ -245,7 +167,7 @@ def _check_choice(c: Choice, schema: Schema, offer: Offer) -> None:
             raise NotOffered(f"no quick filter '{name}' for '{info.name}'{nearest(name, names)}",
                              collection=info.name, choice=name)  # fmt: skip
         given = {n for n, _ in params}
-        if given != quick.params:
+        if given != set(quick.params):
             raise NotOffered(f"quick filter '{name}' takes {sorted(quick.params)}, not {sorted(given)}",
                              collection=info.name, choice=name)  # fmt: skip
         try:
@@ -394,6 +316,41 @@ class Plan:
         return sha256(msgspec.msgpack.encode([terms, scopes, implicit])).digest()[:16]
 
 
+def matching(schema: Schema, offer: Offer, choice: Choice, claims: Mapping[str, Any], bounds: Bounds) -> Filter:
+    """What the chosen quick filters and the condition let through, resolved; `nothing` when none is chosen."""
+    parts = [resolve(offer.quick[name].where, schema, claims=claims, params=dict(params), bounds=bounds)
+             for name, params in choice.quick]  # fmt: skip
+    parts += [] if choice.condition is None else [resolve(choice.condition, schema, claims={}, params={}, bounds=bounds)]
+    return nothing if not parts else parts[0] if len(parts) == 1 else And(tuple(parts))
+
+
+def candidates(
+    schema: Schema, offer: Offer, choice: Choice, claims: Mapping[str, Any], bounds: Bounds, *, chosen: bool
+) -> Filter:  # fmt: skip
+    """The filter of the records that a choice lists, all where it filters nothing; or of those that are chosen of them."""
+    info = schema.info(choice.collection)
+    listed = matching(schema, offer, choice, claims, bounds) if choice.filtered else everything
+    if not chosen:
+        return listed
+    keys = len(choice.picks) + len(choice.unpicks)
+    if len(info.key) > 1 and keys > KEYS_LISTED_MAX:
+        raise LimitExceeded(f"picks and unpicks to list in '{info.name}'", KEYS_LISTED_MAX, keys, "a preview counts them all")
+    own = nothing if choice.by_hand or not choice.filtered else And((listed, Not(key_filter(info, choice.unpicks))))
+    return Or((own, key_filter(info, choice.picks)))
+
+
+def key_filter(info: CollectionInfo, keys: Sequence[Key]) -> Filter:
+    """The filter that only records with these keys pass."""
+    if len(info.key) == 1:
+        return IsIn(info.name, info.key[0], tuple(key[0] for key in keys))
+    if not keys:
+        return nothing
+    if len(keys) == 1:
+        return And(tuple(Compare(info.name, n, "=", v) for n, v in zip(info.key, keys[0], strict=True)))
+    half = len(keys) // 2  # a chain of a thousand alternatives would be too deep for SQL
+    return Or((key_filter(info, keys[:half]), key_filter(info, keys[half:])))
+
+
 def plan_of(
     schema: Schema,
     offer: Offer,
@@ -415,15 +372,13 @@ def plan_of(
         terms.setdefault(source.collection, []).append(source)
         for include in includes:
             at: Source | Step = source
-            for f, forward, target, where in include.steps:
-                at = Step(target, at, f.owner.name, f.name, forward, literal(where, {}))
-                terms.setdefault(target, []).append(at)
+            for s in include.steps:
+                at = Step(s.collection, at, s.field.owner.name, s.field.name, s.forward, literal(s.where, {}))
+                terms.setdefault(s.collection, []).append(at)
 
     for item in offer.always:
         add(Source(item.collection, literal(item.where, {})), item.include)
     for c in selection.choices:
-        parts = [literal(offer.quick[name].where, dict(params)) for name, params in c.quick]
-        parts += [c.condition] if c.condition is not None else []
-        own: Filter = nothing if not parts else parts[0] if len(parts) == 1 else And(tuple(parts))
+        own = nothing if c.by_hand else matching(schema, offer, c, claims, bounds)
         add(Source(c.collection, own, c.picks, c.unpicks), [offer.includes[name] for name in c.includes])
     return Plan(resolved, {name: tuple(found) for name, found in terms.items()})

@@ -9,13 +9,20 @@ from offlinekit.nodes import Filter
 from offlinekit.schema import Schema
 from offlinekit.selection import Source, Step
 
-__all__ = ["in_term"]
+__all__ = ["in_term", "linked"]
 
 
 def _keys(compiler: Compiler, schema: Schema, collection: str, alias: str, keys: tuple[Key, ...]) -> str:
     info = schema.info(collection)
     rows = compiler.rows(collection, info.key, keys)
     return f"(({','.join(f'{alias}.{quote(k)}' for k in info.key)}) IN ({rows}))"
+
+
+def linked(step: Step, origin: str, alias: str, schema: Schema) -> str:
+    """The condition that a step leads from the record under `origin` to the one under `alias`."""
+    if step.forward:
+        return f"{origin}.{quote(step.field)}={alias}.{quote(schema.info(step.collection).key[0])}"
+    return f"{origin}.{quote(schema.info(step.origin.collection).key[0])}={alias}.{quote(step.field)}"
 
 
 def in_term(term: Source | Step, alias: str, compiler: Compiler, schema: Schema) -> str:
@@ -27,12 +34,8 @@ def in_term(term: Source | Step, alias: str, compiler: Compiler, schema: Schema)
         if term.picks:
             own = f"({own} OR {_keys(compiler, schema, term.collection, alias, term.picks)})"
         return own
-    inner, here = compiler.alias(), schema.info(term.collection)
-    origin = schema.info(term.origin.collection)
-    if term.forward:
-        link = f"{inner}.{quote(term.field)}={alias}.{quote(here.key[0])}"
-    else:
-        link = f"{inner}.{quote(origin.key[0])}={alias}.{quote(term.field)}"
+    inner, origin = compiler.alias(), schema.info(term.origin.collection)
+    link = linked(term, inner, alias, schema)
     passes: Filter = term.where
     condition = in_term(term.origin, inner, compiler, schema)
     exists = f"EXISTS(SELECT 1 FROM {quote(origin.name)} {inner} WHERE {link} AND {condition})"

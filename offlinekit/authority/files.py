@@ -66,6 +66,17 @@ class Files:
         os.utime(path, (now, now))
         return Manifest(name=name, size=os.path.getsize(path), raw_size=raw_size, chunk=CHUNK, digests=digests)
 
+    def weigh(self, tables: Iterable[tuple[str, Sequence[str], Iterable[Sequence[Value]]]]) -> int:
+        """How large a file of these would be, compressed."""
+        path = os.path.join(self.folder, f"{self._random(16).hex()}.tmp")
+        try:
+            write_bulk(path, tables)
+            with open(path, "rb") as source:
+                return sum(map(len, compress_stream(iter(lambda: source.read(CHUNK), b""))))
+        finally:
+            with suppress(FileNotFoundError):
+                os.remove(path)
+
     def read(self, name: str, offset: int, identity: str) -> bytes:
         """Up to a chunk of bytes from an offset; raises RecordNotFound for names that expired or are somebody else's."""
         if not _NAME.fullmatch(name) or offset < 0:

@@ -21,14 +21,16 @@ import msgspec
 from attrs import field, frozen, mutable
 
 from offlinekit.authority.files import Files
+from offlinekit.authority.previewing import Sizes, inline_bytes
 from offlinekit.authority.token import Token, open_token, seal
 from offlinekit.exceptions import FilterError, ProtocolError
-from offlinekit.nodes import Const, Filter, Value
+from offlinekit.nodes import Const, Filter
+from offlinekit.offer import Offer
 from offlinekit.protocol import messages as m
 from offlinekit.protocol.codec import INLINE_MAX
 from offlinekit.protocol.state import state_digest
 from offlinekit.schema import Schema
-from offlinekit.selection import Offer, Plan, Selection, Source, Step, plan_of
+from offlinekit.selection import Plan, Selection, Source, Step, plan_of
 from offlinekit.store.port import AuthorityStore, Snapshot
 from offlinekit.view import View, digest, pack_view, unpack_view
 
@@ -165,7 +167,7 @@ class Puller:
         if table is None:
             return m.NeedState()
         if isinstance(request, m.Preview):  # what is saved does not matter, and may be offered no longer
-            selection: Selection | None = self._decode(request.candidate, asker)
+            selection: Selection | None = self.decode(request.candidate, asker)
         else:
             selection = self._selection(table, request, asker)
         if selection is None:
@@ -191,7 +193,7 @@ class Puller:
             plan = plan_of(self.schema, self.offer, self.scopes, selection, asker.claims, bounds)
             implicit = {c: unpack_view(b) for c, b in table.implicit.items()}
             asked = _Asked(request, asker, table, selection, snapshot, bounds, tokens, fields, plan, implicit)
-            return self._preview(asked) if isinstance(request, m.Preview) else self._pull(asked, confirmed)
+            return self._preview(asked, request) if isinstance(request, m.Preview) else self._pull(asked, confirmed)
 
     def _table(self, request: m.Pull, asker: Asker, fields: Mapping[str, Sequence[str]]) -> m.Table | None:
         key = (asker.key, request.state)
@@ -213,13 +215,14 @@ class Puller:
         key = (asker.key, table.selection)
         if request.selection is None:
             return self.selections.get(key)
-        selection = self._decode(request.selection, asker)
+        selection = self.decode(request.selection, asker)
         if selection.digest != table.selection:
             raise ProtocolError("the selection does not have the digest that the request names")
         self.selections.put(key, selection)
         return selection
 
-    def _decode(self, data: bytes, asker: Asker) -> Selection:
+    def decode(self, data: bytes, asker: Asker) -> Selection:
+        """The selection of a request, which only its own user may have made."""
         selection = Selection.decode(data, self.schema, self.offer)
         if selection.identity != asker.identity:
             raise ProtocolError("the selection was made by somebody else")
@@ -376,21 +379,11 @@ class Puller:
 
     def _parts(self, asked: _Asked, differences: Mapping[str, _Difference]) -> tuple[dict[str, m.Part], m.Manifest | None]:
         """The parts of an answer; what does not fit a message goes into one file, written in this snapshot."""
+        inline = self._inline(asked, differences)
+        if inline is not None:
+            return inline, None
         snapshot, fields = asked.snapshot, asked.fields
-        parts = {c: m.Part(digest=digest(d.new), drop=pack_view(d.drop)) for c, d in differences.items()}
-        total = sum(len(d.put) + len(d.added) for d in differences.values())
-        if total <= self.inline_rows:
-            size = 0
-            for c, d in differences.items():
-                put = [list(row) for row in snapshot.rows(c, fields[c], d.put)]
-                added = None
-                if d.added_fields:
-                    rows = [list(row) for row in snapshot.rows(c, d.added_fields, d.added)]
-                    added = m.Added(fields=list(d.added_fields), rows=rows)
-                parts[c] = m.Part(digest=parts[c].digest, drop=parts[c].drop, put=put, added=added)
-                size += len(msgspec.msgpack.encode(parts[c]))
-            if size <= INLINE_MAX:
-                return parts, None
+        parts: dict[str, m.Part] = {}
         in_file = {c: d.put | d.added for c, d in differences.items() if d.put or d.added}
         tables = ((c, fields[c], snapshot.rows(c, fields[c], view)) for c, view in in_file.items())
         manifest = self.files.make(asked.asker.identity, self.store.now(), tables)
@@ -398,6 +391,22 @@ class Puller:
             n = len(in_file.get(c, ()))
             parts[c] = m.Part(digest=digest(d.new), drop=pack_view(d.drop), in_file=n)
         return parts, manifest
+
+    def _inline(self, asked: _Asked, differences: Mapping[str, _Difference]) -> dict[str, m.Part] | None:
+        """The parts with their records in them, or None when they do not fit a message."""
+        snapshot, fields = asked.snapshot, asked.fields
+        if sum(len(d.put) + len(d.added) for d in differences.values()) > self.inline_rows:
+            return None
+        parts, size = {}, 0
+        for c, d in differences.items():
+            put = [list(row) for row in snapshot.rows(c, fields[c], d.put)]
+            added = None
+            if d.added_fields:
+                rows = [list(row) for row in snapshot.rows(c, d.added_fields, d.added)]
+                added = m.Added(fields=list(d.added_fields), rows=rows)
+            parts[c] = m.Part(digest=digest(d.new), drop=pack_view(d.drop), put=put, added=added)
+            size += len(msgspec.msgpack.encode(parts[c]))
+        return parts if size <= INLINE_MAX else None
 
     def _remember(self, asked: _Asked, groups: list[m.Group], differences: Mapping[str, _Difference]) -> None:
         for collection, d in differences.items():
@@ -416,21 +425,26 @@ class Puller:
 
     # -- preview
 
-    def _preview(self, asked: _Asked) -> m.Answer:
+    def _preview(self, asked: _Asked, request: m.Preview) -> m.Answer:
         """The same sets as the pull that would follow, counted."""
         found = self._differences(asked)
         if isinstance(found, m.NeedView):
             return found
-        parts = {c: self._preview_part(asked, c, d) for c, d in found[1].items()}
-        for c in (c for group in found[0].values() for c in group):
-            parts[c] = m.PreviewPart(hold=len(self.members(asked, c)))
+        same, differences = found
+        new = {c: self.members(asked, c) for group in same.values() for c in group} | {c: d.new for c, d in differences.items()}
+        inline, sizes = self._inline(asked, differences), Sizes(asked.snapshot, self.files)
+        weights = {} if inline is None else inline_bytes(inline)
+        parts = {}
+        for c, view in new.items():
+            held = sizes.held(self.schema.info(c), view)
+            if (d := differences.get(c)) is None:
+                parts[c] = m.PreviewPart(hold=len(view), disk=held)
+                continue
+            put = d.put if inline is not None else d.put | d.added  # added fields of records held come with the whole record
+            bytes_ = weights[c] if inline is not None else sizes.sent(c, asked.fields[c], put, d.drop)
+            leaving = pack_view(unpack_view(request.pending.get(c, b"")) & d.drop)
+            parts[c] = m.PreviewPart(fetch=len(put), drop=len(d.drop), hold=len(view), bytes=bytes_, disk=held, leaving=leaving)
         return m.Previewed(collections=parts)
-
-    def _preview_part(self, asked: _Asked, collection: str, d: _Difference) -> m.PreviewPart:
-        sample = View(d.put.to_array()[:: max(1, len(d.put) // 200)])
-        rows: list[Sequence[Value]] = list(asked.snapshot.rows(collection, asked.fields[collection], sample))
-        bytes_ = len(msgspec.msgpack.encode([list(r) for r in rows])) * len(d.put) // max(1, len(rows))
-        return m.PreviewPart(fetch=len(d.put), drop=len(d.drop), hold=len(d.new), bytes=bytes_ + len(pack_view(d.drop)))
 
 
 def _bounds_time(now: float, tokens: Iterable[Token]) -> float:

@@ -21,9 +21,10 @@ from offlinekit.conflict import Policy
 from offlinekit.exceptions import ConstraintViolated, InvalidValue, ProtocolError, Reject, SchemaError, StoreError
 from offlinekit.ids import RandomBytes
 from offlinekit.nodes import Filter, Value
+from offlinekit.offer import Offer
 from offlinekit.protocol import messages as m
 from offlinekit.schema import CollectionInfo, Schema
-from offlinekit.selection import Offer, Selection, plan_of
+from offlinekit.selection import Selection, plan_of
 from offlinekit.store.port import AuthorityStore, Device, Receipt, Unit
 
 __all__ = ["FAILURES_MAX", "PUSH_MAX", "Pusher"]

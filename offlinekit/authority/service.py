@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import msgspec
+from attrs import evolve
 
 from offlinekit.authority.files import Files
 from offlinekit.authority.hooks import Hook, Transaction, Writes, make_intent
@@ -38,15 +39,16 @@ from offlinekit.exceptions import (
     VersionNotSupported,
     nearest,
 )
-from offlinekit.expr import Allowed, check, decode_filter, dependencies, names_used
+from offlinekit.expr import Allowed, Bounds, check, decode_filter, dependencies, names_used
 from offlinekit.ids import RandomBytes
-from offlinekit.nodes import Claim, Filter
+from offlinekit.nodes import And, Claim, Filter
+from offlinekit.offer import Offer
 from offlinekit.protocol import messages as m
 from offlinekit.protocol.codec import decode_request, encode
 from offlinekit.protocol.version import check_version
 from offlinekit.query import LIMIT_MAX, Query, Select, check_query
 from offlinekit.schema import Collection, Schema, projection_digest
-from offlinekit.selection import Offer, Selection, plan_of
+from offlinekit.selection import Selection, candidates, plan_of
 from offlinekit.store.port import AuthorityStore
 
 __all__ = ["Authority"]
@@ -191,7 +193,13 @@ class Authority:
         info = check_query(query, self.schema, Allowed("a remote query", online_only=True))
         if info.name not in self.scopes:
             return m.Refused(code=RefusalCode.NOT_ALLOWED, message=f"'{info.name}' has no scope and cannot be read")
-        scopes = plan_of(self.schema, self.offer, self.scopes, Selection(), asker.claims, self.store.now()).scopes
+        now = self.store.now()
+        scopes = plan_of(self.schema, self.offer, self.scopes, Selection(), asker.claims, now).scopes
+        if request.candidate:
+            selection = self.puller.decode(request.candidate, asker)
+            choice, bounds = selection.choice(info.name), Bounds(now, selection.zone)
+            among = candidates(self.schema, self.offer, choice, asker.claims, bounds, chosen=request.chosen)
+            query = evolve(query, where=And((query.where, among)))
         with self.store.snapshot() as snapshot:
             rows, total = snapshot.query(query, list(info.fields), scopes)
         return m.Records(fields=list(info.fields), rows=[list(r) for r in rows[:LIMIT_MAX]], total=total)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -30,6 +31,9 @@ from offlinekit.nodes import (
 from offlinekit.schema import Field, Schema
 
 __all__ = ["Bounds", "cut", "dependencies", "names_used", "resolve", "zone_of"]
+
+# What a param or claim that travelled as JSON is made of again, where its text is not the storage value.
+_AS_TEXT: Mapping[str, Callable[[str], Any]] = {"decimal": Decimal, "datetime": datetime.fromisoformat}
 
 
 def zone_of(name: str) -> ZoneInfo:
@@ -121,6 +125,8 @@ def _given(word: str, name: str, given: Mapping[str, Any], f: Field[Any]) -> Val
 
 def _stored(word: str, name: str, value: Any, f: Field[Any]) -> Value:
     try:
+        if isinstance(value, str) and f.kind.name in _AS_TEXT:
+            return f.kind.store(_AS_TEXT[f.kind.name](value))
         return f.kind.store(value)
     except (ValueError, TypeError, ArithmeticError) as error:
         if value is not None and f.kind.fits(value):  # identities often arrive as JSON, with dates and UUIDs as text

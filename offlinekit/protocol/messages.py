@@ -6,7 +6,7 @@ Roaring format, empty bytes for an empty one. Values are storage values. Cursors
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeAlias
 
 from msgspec import Struct, field
 
@@ -45,6 +45,9 @@ __all__ = [
     "WireReceipt",
     "WireRecord",
 ]
+
+
+_Bitmap: TypeAlias = bytes
 
 
 class _Message(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind"):
@@ -107,9 +110,13 @@ class Pull(Request, frozen=True, kw_only=True, omit_defaults=True, tag="pull"):
 
 
 class Preview(Pull, frozen=True, kw_only=True, omit_defaults=True, tag="preview"):
-    """A pull that moves nothing: what would saving the candidate selection fetch and drop?"""
+    """A pull that moves nothing: what would saving the candidate selection fetch and drop?
+
+    `pending` holds bitmaps of records with unanswered changes: which of them would leave?
+    """
 
     candidate: bytes
+    pending: dict[str, bytes] = field(default_factory=dict)
 
 
 class WireChange(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -143,10 +150,15 @@ class Push(Request, frozen=True, kw_only=True, omit_defaults=True, tag="push"):
 
 
 class Query(Request, frozen=True, kw_only=True, omit_defaults=True, tag="query"):
-    """A remote read; `where` is an encoded filter, `order` pairs of (field, descending)."""
+    """A remote read; `where` is an encoded filter, `order` pairs of (field, descending).
+
+    With a `candidate`, an encoded selection, only among the records that its filters list; `chosen`: that it chooses of them.
+    """
 
     collection: str
     where: bytes
+    candidate: bytes = b""
+    chosen: bool = False
     search: str = ""
     order: list[tuple[str, bool]] = field(default_factory=list)
     limit: int = 100
@@ -297,12 +309,17 @@ class Pushed(_Answered, frozen=True, kw_only=True, omit_defaults=True, tag="push
 
 
 class PreviewPart(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Counts of one collection, and an estimate of the bytes to fetch."""
+    """Counts of one collection, and estimates of the bytes to fetch (`bytes`) and held on the device's `disk`.
+
+    `leaving` is a bitmap: what would be dropped of the `pending` records.
+    """
 
     fetch: int = 0
     drop: int = 0
     hold: int = 0
     bytes: int = 0
+    disk: int = 0
+    leaving: _Bitmap = b""
 
 
 class Previewed(_Message, frozen=True, kw_only=True, omit_defaults=True, tag="previewed"):

@@ -46,12 +46,12 @@ class Remote:
     def _run(self, query: Query) -> Page[Any]:
         self._replica.refuse_loop("await replica.remote.select(...).fetch()")
         steps = self._steps(query)
-        return self._page(query, self._link().ask(steps))
+        return self.page(query, self._link().ask(steps))
 
     async def fetch(self, query: Query) -> Page[Any]:
         """Runs a query on an event loop, through either shell."""
         steps = self._steps(query)
-        return self._page(query, await self._link().ask_async(steps))
+        return self.page(query, await self._link().ask_async(steps))
 
     def _steps(self, query: Query) -> Generator[Effect, bytes, Records]:
         check_query(query, self._replica.schema, Allowed("a remote query", online_only=True))
@@ -64,7 +64,8 @@ class Remote:
             )
         return self._replica.link
 
-    def _page(self, query: Query, answer: Records) -> Page[Any]:
+    def page(self, query: Query, answer: Records) -> Page[Any]:
+        """The records of an answer."""
         info = self._replica.schema.info(query.collection)
         rows = [dict(zip(answer.fields, row, strict=True)) for row in answer.rows]
         known = [{n: v for n, v in row.items() if n in info.fields} for row in rows]

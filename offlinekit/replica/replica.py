@@ -8,6 +8,7 @@ import secrets
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from datetime import datetime
 from typing import Any, TypeVar, cast
 from uuid import UUID
 
@@ -16,26 +17,26 @@ import tzlocal
 
 from offlinekit.changes import Change, Mutation
 from offlinekit.clock import Clock, at
-from offlinekit.configurator import Configuration, Preview, PreviewOf
-from offlinekit.exceptions import FilterError, SelectionExpired, StateError, TransportError
-from offlinekit.exchange import Exchanger, Previewed
+from offlinekit.configurator.configuration import Configuration
+from offlinekit.exceptions import SelectionExpired, StateError
 from offlinekit.expr import Allowed, Bounds, Compiler, resolve
 from offlinekit.expr.sql import quote
 from offlinekit.ids import RandomBytes, uuid7
-from offlinekit.nodes import Value, everything
+from offlinekit.nodes import Value
+from offlinekit.offer import Offer
 from offlinekit.query import Page, Query, Select, check_query
+from offlinekit.replica.choosing import ReplicaDesk
 from offlinekit.replica.link import AsyncLink, Link, refuse_loop
 from offlinekit.replica.mutations import MutationHandle, Rejection
 from offlinekit.replica.remote import Remote
 from offlinekit.replica.transaction import Owner, Transaction
 from offlinekit.replica.why import Reason, reasons
 from offlinekit.schema import Collection, CollectionInfo, Schema
-from offlinekit.selection import Offer, Selection, plan_of
+from offlinekit.selection import Selection
 from offlinekit.store.sqlite import overlay
 from offlinekit.store.sqlite.replica_ddl import before_table
 from offlinekit.store.sqlite.replica_store import ReplicaStore
 from offlinekit.sync import Driver
-from offlinekit.terms import in_term
 from offlinekit.transport.port import Transport
 from offlinekit.watch import Watchers, live
 
@@ -87,7 +88,7 @@ class Replica:
 
     def now(self) -> float:
         """Seconds since 1970 by this device's clock, corrected by the offset at the last answer."""
-        return self.store.clock.now() + float(self.store.meta("offset", self._db()))
+        return self.store.clock.now() + float(self.store.meta("offset", self.reader()))
 
     def new_id(self) -> UUID:
         """A time-ordered id."""
@@ -95,7 +96,7 @@ class Replica:
 
     # -- reading
 
-    def _db(self) -> apsw.Connection:
+    def reader(self) -> apsw.Connection:
         """The connection to read through: inside one's own transaction the writing one, so that its writes are seen."""
         if self._writer is not None and self._writer.here() and not self.store.db.get_autocommit():
             return self.store.db
@@ -103,7 +104,7 @@ class Replica:
 
     def get(self, collection: type[C], key: Any) -> C | None:
         """The record with that key, or None."""
-        info, db = self.schema.info(collection), self._db()
+        info, db = self.schema.info(collection), self.reader()
         found = self.store.get(info, info.store_key(key), db)
         extra = self._expired_condition(info, db)
         if found is None and extra is None:
@@ -111,19 +112,20 @@ class Replica:
         if extra is not None:
             sql = f"SELECT 1 FROM {quote(info.name)} r WHERE r._ordinal=? AND {extra}"
             if found is None or db.execute(sql, (found[0],)).get is None:
-                raise SelectionExpired(info.name, at(self.selection.until or 0))
+                raise self._expired(info.name)
         assert found is not None
         return cast(C, info.record(found[1]))
 
     def select(self, collection: type[C]) -> Select[C]:
         """A typed query over what is held: `.where(…).search(…).order_by(…).limit(…).all()`."""
-        return Select(collection, self._run)
+        return Select(collection, self.run_query)
 
-    def _run(self, query: Query) -> Page[Any]:
-        info, db = check_query(query, self.schema, Allowed("a local query")), self._db()
+    def run_query(self, query: Query) -> Page[Any]:
+        """Runs a query over what is held."""
+        info, db = check_query(query, self.schema, Allowed("a local query")), self.reader()
         extra = self._expired_condition(info, db) or ""
         if extra == "0":
-            raise SelectionExpired(info.name, at(self.selection.until or 0))
+            raise self._expired(info.name)
         rows, total = self.store.select(query, db, extra)
         names = list(info.fields) if info.device_only else list(info.replicated)
         page: Page[Any] = Page(info.record(dict(zip(names, row, strict=True))) for row in rows)
@@ -135,22 +137,16 @@ class Replica:
 
     def sql(self, statement: str, bindings: Sequence[Value] | Mapping[str, Value] = ()) -> list[tuple[Value, ...]]:
         """One SELECT over the replica's tables, in storage values; table and field names are those of the schema."""
-        return self.raw(self._db(), statement, bindings, write=False)
+        return self.raw(self.reader(), statement, bindings, write=False)
 
     def raw(self, db: apsw.Connection, statement: str, bindings: Sequence[Value] | Mapping[str, Value], *,
             write: bool) -> list[tuple[Value, ...]]:  # fmt: skip
         """One statement of the application; after the selection's end over device-only tables alone."""
-        until = self._expired()
-        return self.store.raw(db, statement, bindings, write=write, expired=None if until is None else at(until))
-
-    def _expired(self) -> float | None:
-        """When the selection ended; None while it is valid."""
-        until = self.selection.until
-        return until if until is not None and self.now() >= until else None
+        return self.store.raw(db, statement, bindings, write=write, expired=self.valid_until if self.expired else None)
 
     def _expired_condition(self, info: CollectionInfo, db: apsw.Connection) -> str | None:
         """None while the selection is valid; then the condition over `r` that a record may still be read, "0" for none."""
-        if info.device_only or self._expired() is None:
+        if info.device_only or not self.expired:
             return None
         parts = []
         if info.writable and db is self.store.db:  # inside a correction: what it writes, and what it corrects
@@ -176,9 +172,8 @@ class Replica:
         """A local transaction: `with replica.transaction("place_order") as tx`. Without an intent: device-only collections."""
         if intent is not None:
             self.schema.intent(intent)
-            until = self._expired()
-            if until is not None:
-                raise SelectionExpired("what a new document needs", at(until))
+            if self.expired:
+                raise self._expired("what a new document needs")
         return Transaction(self, intent)
 
     def claim_writer(self, transaction: Transaction) -> None:
@@ -228,7 +223,7 @@ class Replica:
         """Mutations as plain data."""
         names = ("id", "intent", "state", "sent", "created", "code", "message", "fields")
         sql = f"SELECT {','.join(names)} FROM ok_mutation WHERE {where} ORDER BY seq"
-        return [dict(zip(names, row, strict=True)) for row in self._db().execute(sql, tuple(bindings))]
+        return [dict(zip(names, row, strict=True)) for row in self.reader().execute(sql, tuple(bindings))]
 
     def changes_of(self, id_: bytes) -> list[Change]:
         """What a mutation does."""
@@ -289,68 +284,60 @@ class Replica:
     @property
     def selection(self) -> Selection:
         """The saved selection, also where this program's offer no longer holds all of it; see `selection_problem`."""
-        data = self.store.meta("selection", self._db())
+        data = self.store.meta("selection", self.reader())
         return Selection() if data is None else Selection.decode(data, self.schema, None)
 
     @property
     def selection_problem(self) -> str:
         """What this program's offer no longer holds of the saved selection, so that the user must choose anew; else empty."""
-        try:
-            self.selection.check(self.schema, self.offer)
-        except FilterError as error:
-            return str(error)
-        return ""
+        return self.selection.problem(self.schema, self.offer)
 
-    def configure(self) -> Configuration:
-        """Starts a new selection; `.renew()` starts from the saved one."""
-        return Configuration(self.schema, self.offer, self.identity, self.zone, self.now, lambda: self.selection,
-                             self._preview, self._fetch_preview, self._save)  # fmt: skip
+    @property
+    def valid_until(self) -> datetime | None:
+        """Until when what is held may be read; None: without end.
 
-    def _save(self, selection: Selection) -> None:
+        What was pulled decides: a selection that is saved and not pulled yet neither unlocks nor locks anything.
+        """
+        data = self._held_selection()
+        until = None if data is None else Selection.until_of(data)
+        return None if until is None else at(until)
+
+    @property
+    def held_selection(self) -> Selection:
+        """The selection that was pulled last: what is held answers to it, also while a newer one waits for the next pull."""
+        data = self._held_selection()
+        return Selection() if data is None else Selection.decode(data, self.schema, None)
+
+    def _held_selection(self) -> bytes | None:
+        db = self.reader()
+        data: bytes | None = self.store.meta("selected", db) or self.store.meta("selection", db)
+        return data
+
+    @property
+    def expired(self) -> bool:
+        """Whether the selection is over, by this device's clock as corrected by the last answer."""
+        until = self.valid_until
+        return until is not None and self.now() >= until.timestamp()
+
+    def _expired(self, what: str) -> SelectionExpired:
+        return SelectionExpired(what, self.valid_until or at(0))
+
+    def configure(self, start: Selection | bytes | None = None) -> Configuration:
+        """Starts a new selection, or goes on with one that was kept (`configuration.selection`, or its `encode()`)."""
+        if isinstance(start, bytes):
+            start = Selection.decode(start, self.schema, None)
+        return Configuration(ReplicaDesk(self), start)
+
+    def renew_selection(self) -> Selection:
+        """Saves the same choices once more, valid anew: "repeat yesterday's"; offline too, for the next pull."""
+        return self.configure().renew().save()
+
+    def save_selection(self, selection: Selection) -> None:
+        """Makes a selection active from the next pull on; `configure()` makes selections."""
         with self._writing():
             self.store.set_meta("selection", selection.encode())
         if self._driver is not None:
             self._driver.wake()
-
-    def _preview(self, candidate: Selection) -> Preview:
-        self.refuse_loop("await replica.configure(...).fetch_preview()")
-        if self._link is None:
-            return self._preview_held(candidate)
-        try:
-            return _counted(self._link.ask(Exchanger(self.store).preview(candidate)))
-        except TransportError as error:
-            return self._unreached(candidate, error)
-
-    async def _fetch_preview(self, candidate: Selection) -> Preview:
-        if self._link is None:
-            return self._preview_held(candidate)
-        try:
-            return _counted(await self._link.ask_async(Exchanger(self.store).preview(candidate)))
-        except TransportError as error:
-            return self._unreached(candidate, error)
-
-    def _unreached(self, candidate: Selection, error: TransportError) -> Preview:
-        if self.store.meta("claims", self._db()) is None:
-            raise error  # never synced, so nothing is known that could answer
-        return self._preview_held(candidate)
-
-    def _preview_held(self, candidate: Selection) -> Preview:
-        db, found = self._db(), {}
-        for info in self.schema.replicated:
-            condition, bindings = self._held_by(candidate, info)
-            hold = db.execute(f"SELECT count(*) FROM {quote(info.name)} r WHERE {condition}", bindings).get
-            total = db.execute(f"SELECT count(*) FROM {quote(info.name)} WHERE _ordinal>0").get
-            found[info.name] = PreviewOf(0, max(0, total - hold), hold, 0)
-        return Preview(found, offline=True)
-
-    def _held_by(self, selection: Selection, info: CollectionInfo) -> tuple[str, list[Value]]:
-        claims = self.store.meta("claims", self._db()) or {}
-        scopes = {c.name: everything for c in self.schema.replicated}
-        plan = plan_of(self.schema, self.offer, scopes, selection, claims, self.now())
-        compiler = Compiler(self.schema)
-        parts = [in_term(term, "r", compiler, self.schema) for term in plan.terms.get(info.name, ())]
-        parts.append(f"r._ordinal IN (SELECT ordinal FROM ok_created WHERE collection='{info.name}')")
-        return f"({' OR '.join(parts)}) AND r._ordinal>0", compiler.bindings
 
     def why(self, record: Collection) -> list[Reason]:
         """Every quick filter, condition, pick, include, offer or own creation that holds a record; empty: nothing does."""
@@ -422,7 +409,3 @@ class Replica:
     def watch(self, select: Select[C]) -> AsyncGenerator[Page[C], None]:
         """The records of a query now, and again whenever they change: `async for page in replica.watch(…)`."""
         return live(self.watchers, select)
-
-
-def _counted(found: Previewed) -> Preview:
-    return Preview({n: PreviewOf(p.fetch, p.drop, p.hold, p.bytes) for n, p in found.parts.items()})

@@ -21,9 +21,9 @@ from offlinekit.conflict import Policy
 from offlinekit.exceptions import AuthenticationRequired, Offline, TransportError
 from offlinekit.exchange import Effect, Exchanger, Fetch
 from offlinekit.nodes import Filter
+from offlinekit.offer import Offer
 from offlinekit.replica import Link, Replica
 from offlinekit.schema import Collection, Schema
-from offlinekit.selection import Offer
 from offlinekit.store.sqlite import SQLiteStore
 from offlinekit.sync import SyncReport
 

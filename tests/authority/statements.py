@@ -60,7 +60,8 @@ def statement(draw: st.DrawFn, at: str) -> tuple[str, bool]:
         action = draw(st.sampled_from(["UPDATE", "UPDATE", "NOTHING"]))
         action += f" SET {_sets(draw, table, excluded=True)}" if action == "UPDATE" else ""
         own = target == f"({', '.join(table.key)})"  # a conflict with another key may still lead to the update
-        return f"INSERT INTO {body} ON CONFLICT{target} DO {action}", plain and own and len(rows) == 1
+        alone = len(table.unique) == 1  # what shares another unique key is touched: it might have been replaced
+        return f"INSERT INTO {body} ON CONFLICT{target} DO {action}", plain and own and alone and len(rows) == 1
     verb = draw(st.sampled_from(["INSERT", "INSERT", "INSERT OR REPLACE", "REPLACE", "INSERT OR IGNORE", "INSERT OR FAIL"]))
     return f"{verb} INTO {body}", plain and verb == "INSERT" and len(rows) == 1
 

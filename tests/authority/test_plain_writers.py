@@ -68,6 +68,8 @@ def test_no_change_by_random_statements_goes_unseen(
         ("INSERT INTO ord(id) VALUES('o1') ON CONFLICT DO NOTHING", {}),
         ("INSERT INTO ord(id,total) VALUES('o1',3) ON CONFLICT(id) DO UPDATE SET total=excluded.total", {"ord": {"o1"}}),
         ("INSERT INTO ord(id,total) VALUES('o1',1.5) ON CONFLICT(id) DO UPDATE SET total=excluded.total", {}),
+        # in vain: nobody knows before that the record with the other key is not replaced
+        ("INSERT INTO ord(id,number) VALUES('o1',2) ON CONFLICT(id) DO UPDATE SET id='o1'", {"ord": {"o2"}}),
         ("INSERT INTO ord(id,number) VALUES('o3',1) ON CONFLICT(number) DO UPDATE SET id=excluded.id", None),
         ("INSERT OR IGNORE INTO ord(id,total) VALUES('o1',9)", {}),
         ("UPDATE ord SET number=NULL WHERE id='o2'", {"ord": {"o2"}}),

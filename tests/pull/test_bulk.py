@@ -8,6 +8,7 @@ import pytest
 
 from offlinekit.exchange import Fetch
 from tests.pull.pair import ALL_MINE, sell, shown
+from tests.pull.world import OLD, SCHEMA
 
 
 def test_two_collections_with_files_of_their_own_arrive_in_one_bulk_answer(pair):
@@ -64,3 +65,17 @@ def test_a_push_goes_through_while_a_file_is_fetched(pair):
     assert shown(pair.ana, "order") == {"d1"}
     pair.sync(pair.ana)
     assert shown(pair.ana, "order") == {"d1"}
+
+
+def test_a_preview_counts_the_records_that_travel_for_their_added_fields(pair):
+    """In a message only the fields would travel; in a file it is the whole records."""
+    for n in range(9):
+        pair.order(f"o{n}", "k0")
+    dev = pair.device("ana", OLD)
+    dev.select({"order": {"where": (">=", "day", "2000-01-01")}})
+    dev.pull()
+    dev.reopen(SCHEMA)
+    pair.head.puller.inline_rows = 3
+    said = dev.run(dev.exchanger.preview(dev.selection())).parts["order"]
+    pulled = dev.pull()
+    assert (pulled.kind, pulled.put["order"], said.fetch, said.drop) == ("bulk", 9, 9, 0)

@@ -245,7 +245,7 @@ class Walk:
                 moved = (pull.result.put.get(name, 0), pull.result.drop.get(name, 0))
                 expected = len(pull.must[name])
                 assert part.drop == moved[1], f"{self}: the preview of {name} said {part.drop} of {moved[1]} drops"
-                assert pull.kind == "bulk" or part.fetch == moved[0], f"{self}: the preview of {name} said {part}"
+                assert part.fetch == moved[0], f"{self}: the preview of {name} said {part}"
                 assert name not in parts or part.hold == expected, f"{self}: the preview of {name} said {part}"
 
     def sell(self, dev: Dev) -> None:

@@ -25,10 +25,11 @@ from offlinekit.exceptions import OfflinekitError
 from offlinekit.exchange import Effect, Exchanger, Fetch, Steps
 from offlinekit.ids import uuid7
 from offlinekit.nodes import Filter, claim, everything, param, today
+from offlinekit.offer import Advanced, Always, Include, Offer, Quick
 from offlinekit.protocol import messages as m
 from offlinekit.protocol.codec import decode_answer
 from offlinekit.schema import Collection, Field, Schema, field
-from offlinekit.selection import Advanced, Always, Choice, Include, Offer, Quick, Selection
+from offlinekit.selection import Choice, Selection
 from offlinekit.store.sqlite import SQLiteStore
 from offlinekit.store.sqlite.groups import Group, groups_of
 from offlinekit.store.sqlite.replica_store import APPLYING, CAPTURING, ReplicaStore

@@ -21,11 +21,11 @@ from offlinekit.authority.pushing import FORGOTTEN
 from offlinekit.exceptions import ConstraintViolated, Reject, StateError
 from offlinekit.exchange import Exchanger, Fetch, Steps
 from offlinekit.nodes import everything
+from offlinekit.offer import Offer, Quick
 from offlinekit.protocol import messages as m
 from offlinekit.protocol.codec import decode_answer, decode_request
 from offlinekit.replica import MutationHandle, Replica, Transaction
 from offlinekit.schema import Collection, Field, Schema, field
-from offlinekit.selection import Offer, Quick
 from offlinekit.store.sqlite import SQLiteStore
 from offlinekit.testing.pair import MovableClock
 

@@ -13,9 +13,9 @@ import pytest
 
 from offlinekit.exceptions import IdentityMismatch, Reject, SchemaError, StoreCorrupt, StoreError, StoreTooNew
 from offlinekit.nodes import everything
+from offlinekit.offer import Offer, Quick
 from offlinekit.replica import Replica
 from offlinekit.schema import Collection, Field, Schema, field
-from offlinekit.selection import Offer, Quick
 from offlinekit.store.sqlite.replica_ddl import FORMAT
 from tests.replica.world import SCHEMA, City, Draft, Order, opened
 

@@ -10,8 +10,8 @@ from typing import Any
 from offlinekit.authority import Authority
 from offlinekit.conflict import Policy
 from offlinekit.nodes import claim, everything
+from offlinekit.offer import Advanced, Always, Offer, Quick
 from offlinekit.schema import Collection, Field, Schema, field
-from offlinekit.selection import Advanced, Always, Offer, Quick
 from offlinekit.testing.pair import Pair, linked_pair
 
 ALL = ("insert", "update", "delete")

@@ -235,9 +235,9 @@ class ReplicaStore:
     def tidy(self) -> None:
         """Deletes what was in use when it was replaced."""
         if self._replaced:
+            self.reader()  # so that neither this thread nor the writer holds on to it
             with self.lock, mapped(self.path):
                 follow(self.db, self.path, self._attached)
-            self.reader()
             self._delete_replaced()
 
     def _delete_replaced(self) -> None:
