@@ -56,6 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if name != "demo":
             command.add_argument("--with-parent", action="store_true", help="stop when the standard input ends")
     options = parser.parse_args(argv)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a script that starts us with & has switched off
     signal.signal(signal.SIGTERM, _terminated)  # as Ctrl-C: cleanly
     if getattr(options, "with_parent", False):
         threading.Thread(target=_end_with, args=(sys.stdin.fileno(),), daemon=True).start()
