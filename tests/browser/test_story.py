@@ -102,7 +102,8 @@ def sell_connected(reader: Reader) -> None:
     page.fill("#psearch", "cabo")
     expect(page.locator("#plist [role=option]").first).to_be_visible()
     reader.look("order_search")
-    page.press("#psearch", "Escape")
+    page.press("#psearch", "Escape")  # closes the list
+    page.press("#psearch", "Escape")  # empties the field, which brings a phone's save bar back
     reader.look("order_connected")
     save(reader)
     expect(tag(reader, "ok")).to_be_visible(timeout=SETTLES_MS)

@@ -48,6 +48,7 @@ def office_from(template: Path, folder: Path, clock: Clock | None = None) -> Ite
     """An authority over a copy of the database."""
     shutil.copy(template / DATABASE, folder / DATABASE)
     authority = open_authority(folder / DATABASE, folder / "files", clock)
+    authority.puller.snapshot_age_s = 0  # the clock stands still, so that a shared snapshot would never grow old
     try:
         yield authority
     finally:

@@ -170,7 +170,8 @@ async def end(runner: web.AppRunner) -> None:
         for site in runner.sites:
             for listening in site._server.sockets:  # type: ignore[union-attr]
                 asyncio.get_running_loop().remove_reader(listening.fileno())
-        await asyncio.sleep(0.01)
+        for _ in range(10):  # rounds of the loop, in which it takes up what had come
+            await asyncio.to_thread(int)
     await runner.cleanup()
 
 
@@ -178,7 +179,7 @@ async def until(condition: Callable[[], bool]) -> None:
     """Until it holds."""
     async with asyncio.timeout(PATIENCE_S):
         while not await asyncio.to_thread(condition):
-            await asyncio.sleep(0.02)
+            pass  # each look is a query in a thread of its own
 
 
 Play = Callable[[Callable[[Scene], Awaitable[None]]], None]
