@@ -73,9 +73,9 @@ class Program:
             return self.authority.fetch(effect.name, effect.offset, "ana")
         return self.authority.handle(effect.body, "ana", {})
 
-    def ask(self, *, fetch: bool = False) -> None:
+    def ask(self, *, fetch: bool = False, load: bool = False) -> None:
         """The first half of a pull: until its answer, or the first part of its file, is here."""
-        self.steps = self.exchanger.pull()
+        self.steps = self.exchanger.pull(load=load)
         effect = next(self.steps)
         self.body = self.serve(effect)
         while type(decode_answer(self.body)).__name__.startswith("Need"):
@@ -93,9 +93,9 @@ class Program:
         except StopIteration as stop:
             return str(stop.value.kind)
 
-    def pull(self) -> str:
+    def pull(self, *, load: bool = False) -> str:
         """Both."""
-        self.ask()
+        self.ask(load=load)
         return self.take()
 
     def count(self) -> int:

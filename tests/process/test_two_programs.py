@@ -242,6 +242,8 @@ def test_a_load_that_is_killed_leaves_nothing(program: Callable[[], Other], tmp_
     assert two.do("program.count()") == held
     assert files(tmp_path) == [f"replica.db.part.{0 if held == 0 else 1}"]
     assert two.do("program.pull()") == ("same" if held else "bulk")  # of what is loaded; the rest is loaded after it
+    assert two.do("program.pull(load=True)") == ("delta" if held else "same")
+    assert two.do("program.pull()") == "same"
     assert two.do("program.sell('o2')") == ROWS
     assert two.do("len(program.replica.pending())") == 2
     two.do("program.close()")

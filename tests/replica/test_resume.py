@@ -298,17 +298,28 @@ def test_a_sync_goes_on_with_the_file_of_a_priority_beside_what_it_holds(apart: 
 
 
 def test_a_file_of_before_another_history_is_given_up(apart: Pair) -> None:
-    exchanger = Exchanger(apart.replica.store)
+    exchanger, other = Exchanger(apart.replica.store), Exchanger(apart.replica.store)
     assert Steps(apart, exchanger).end() == "delta"
     Steps(apart, exchanger, load=True).go(3).cut(Offline("gone"))
     with apart.authority.store.unit() as unit:
         unit.connection.execute("DELETE FROM ok_mark")  # as if restored: no cursor of before is known any more
-    assert Steps(apart, exchanger).end() == "new_history"
-    assert Steps(apart, exchanger).end() == "delta"
-    assert incoming(apart) == []
+    assert Steps(apart, other).end() == "new_history"  # another program is the one that meets it
+    assert Steps(apart, other).end() == "delta"
     steps = Steps(apart, exchanger, load=True)
     assert not isinstance(steps.effect, Fetch)
+    assert incoming(apart) == []
     assert steps.end() == "bulk"
+
+
+def test_a_file_of_before_another_history_is_not_applied(apart: Pair) -> None:
+    exchanger, other = Exchanger(apart.replica.store), Exchanger(apart.replica.store)
+    assert Steps(apart, exchanger).end() == "delta"
+    steps = Steps(apart, exchanger, load=True).go(3)
+    with apart.authority.store.unit() as unit:
+        unit.connection.execute("DELETE FROM ok_mark")
+    assert Steps(apart, other).end() == "new_history"
+    assert steps.end() == "stale"
+    assert loaded(apart)["book"] == 0
 
 
 def test_a_file_of_a_priority_that_another_program_has_loaded_is_given_up(apart: Pair) -> None:
