@@ -6,6 +6,7 @@ import importlib.util
 import re
 from collections.abc import Iterator
 from functools import cache
+from itertools import zip_longest
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -30,8 +31,8 @@ SHARED = {
     ("es", "en"): "error no prospect prospects subtotal total",
     ("pt_BR", "es"): """
         anterior aplicar aviso bloqueado cabe calculando campo cliente clientes como conectado configurador consultando
-        continuar curva código de desc descartar desde diagnóstico editar encontrados entrega enviado enviando estado filtro
-        filtros grupo idioma kb marca menos mostrar nunca opcional ordenar pedido pedidos por prospect prospects página
+        continuar curva código de desc descartar desde diagnóstico editar encontrados entrega enviado enviando enviar estado
+        filtro filtros grupo idioma kb marca menos mostrar nunca opcional ordenar pedido pedidos por prospect prospects página
         páginas registro registros renovar representante revisar rápido segmento sincronizando subtotal todos total unidades
         valor valores vender ver último
     """,
@@ -131,8 +132,8 @@ def test_two_languages_agree_only_in_words_that_both_have(one: str, other: str):
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_the_tool_would_change_nothing(language: str):
     would, has = tool().written(tool().merged(language, sources())), tool().path(language).read_bytes()
-    assert would == has or sorted({*would.splitlines()} ^ {*has.splitlines()}) == [], f"run {TOOL.name}"
-    assert len(would) == len(has), f"run {TOOL.name}"
+    lines = zip_longest(would.splitlines(keepends=True), has.splitlines(keepends=True))
+    assert [pair for pair in lines if pair[0] != pair[1]][:3] == [], f"run {TOOL.name}"
 
 
 # -- what is marked far from where it is shown
