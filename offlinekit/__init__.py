@@ -3,6 +3,7 @@
 from offlinekit.authority import Authority, Changes, Context, Updated
 from offlinekit.changes import State
 from offlinekit.configurator import Configuration, Preview
+from offlinekit.conflict import MergeFields
 from offlinekit.exceptions import (
     AlreadySent,
     AuthenticationRequired,
@@ -43,6 +44,7 @@ __all__ = [
     "InvalidValue",
     "LimitExceeded",
     "Link",
+    "MergeFields",
     "MutationState",
     "NotSynced",
     "Offer",

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from typing import NoReturn
 
 import msgspec
 from attrs import frozen
@@ -17,7 +18,7 @@ from attrs import frozen
 from offlinekit.authority.hooks import Changes, Context, Edit, Intent
 from offlinekit.authority.pulling import DURABLE_S, Asker
 from offlinekit.changes import Key, record_digest
-from offlinekit.conflict import Policy
+from offlinekit.conflict import MergeFields, Policy, merged
 from offlinekit.exceptions import ConstraintViolated, InvalidValue, ProtocolError, Reject, SchemaError, StoreError
 from offlinekit.ids import RandomBytes
 from offlinekit.nodes import Filter, Value
@@ -315,32 +316,30 @@ class Pusher:
         key = tuple(c.key)
         current = unit.get(info, key)
         visible = current is not None and unit.in_scope(info, key, push.scopes)
-        wins = self.conflicts.get(info.name, "reject") == "authority_wins"
-        none = Edit(info, None, None, frozenset())
+        policy = self.conflicts.get(info.name, "reject")
+        dropped = None if policy == "reject" else _Work(Edit(info, None, None, frozenset()), key, None, dropped=True)
         if c.op == "insert":
             if current is None:
                 values = {n: c.after[n] if n in c.after else f.initial() for n, f in info.fields.items()}
                 return _Work(Edit(info, None, info.record(values, open_=True), frozenset(c.after)), key, values)
-            if wins and visible:
-                return _Work(none, key, None, dropped=True)
             if visible:
-                raise Reject("exists", f"a record of '{info.name}' with this key exists already")
+                return dropped or _refuse("exists", f"a record of '{info.name}' with this key exists already")
             raise Reject("not_allowed", NOT_YOURS.format(info.name))  # in the same words as for a key that is free
         if current is None or not visible:
-            if wins:
-                return _Work(none, key, None, dropped=True)
-            raise Reject("not_allowed", f"there is no such record of '{info.name}', or it is not yours")
+            return dropped or _refuse("not_allowed", f"there is no such record of '{info.name}', or it is not yours")
         fields = push.fields.get(wire.projection, {}).get(info.name, info.replicated)
         stale = record_digest(current[n] for n in fields) != c.digest
-        if stale and record_digest(current[n] for n in info.replicated) not in known.get(_place(info, key), ()):
-            if wins:
-                return _Work(none, key, None, dropped=True)
-            raise Reject("stale", f"the record of '{info.name}' was changed meanwhile", fields=sorted(c.after))
+        stale = stale and record_digest(current[n] for n in info.replicated) not in known.get(_place(info, key), ())
+        after: Mapping[str, Value] = c.after
+        if stale:
+            after = merged(c, current, policy.device_wins) if isinstance(policy, MergeFields) else {}
+            if not after:
+                return dropped or _refuse("stale", f"the record of '{info.name}' was changed meanwhile", sorted(c.after))
         before = info.record(current)
         if c.op == "delete":
             return _Work(Edit(info, before, None, frozenset()), key, None)
-        values = {**current, **c.after}
-        return _Work(Edit(info, before, info.record(values, open_=True), frozenset(c.after)), key, values)
+        edit = Edit(info, before, info.record({**current, **after}, open_=True), frozenset(after))
+        return _Work(edit, key, {**current, **c.after})
 
     def _outcome(self, wire: m.WireMutation, works: Sequence[_Work], push: _Push,
                  unit: Unit) -> tuple[m.WireReceipt, dict[str, bytes]]:  # fmt: skip
@@ -394,6 +393,10 @@ def _reason(error: Exception) -> Reject:
     if isinstance(error, InvalidValue):
         return Reject("invalid", str(error), fields=[error.field])
     return Reject("invalid", str(error))
+
+
+def _refuse(code: str, message: str, fields: Sequence[str] = ()) -> NoReturn:
+    raise Reject(code, message, fields=fields)
 
 
 def _check_allowed(c: m.WireChange, info: CollectionInfo, intent: Intent) -> None:

@@ -23,7 +23,7 @@ from offlinekit.authority.files import Files
 from offlinekit.authority.hooks import Hook, Transaction, Writes, make_intent
 from offlinekit.authority.pulling import SNAPSHOT_AGE_S, Asker, Puller
 from offlinekit.authority.pushing import Pusher
-from offlinekit.conflict import POLICIES, Policy
+from offlinekit.conflict import Policy, check_policy
 from offlinekit.exceptions import (
     FilterError,
     InvalidValue,
@@ -37,7 +37,6 @@ from offlinekit.exceptions import (
     StoreBusy,
     TooLarge,
     VersionNotSupported,
-    nearest,
 )
 from offlinekit.expr import Allowed, Bounds, check, decode_filter, dependencies, names_used
 from offlinekit.ids import RandomBytes
@@ -63,9 +62,10 @@ class Authority:
     """The copy that decides. Nothing may be read without a scope, and nothing written without an intent.
 
     `scopes` maps collections to filters over the verified claims (`everything` is written out); a collection without one
-    is neither readable nor writable. `conflicts` maps collections to "reject" (default) or "authority_wins". `files` is the
-    folder for large answers; processes that serve one store share it. A pull may miss what others have committed in the last
-    `snapshot_age_s` seconds, never what its own device has sent; with 0 it misses nothing, and each takes a snapshot of its own.
+    is neither readable nor writable. `conflicts` maps collections to a policy: "reject" (default), "authority_wins" or
+    `MergeFields(…)`. `files` is the folder for large answers; processes that serve one store share it. A pull may miss what
+    others have committed in the last `snapshot_age_s` seconds, never what its own device has sent; with 0 it misses nothing,
+    and each takes a snapshot of its own.
     """
 
     def __init__(
@@ -79,8 +79,7 @@ class Authority:
         _check_scopes(self.scopes, schema)
         policies = {schema.info(cls).name: policy for cls, policy in (conflicts or {}).items()}
         for name, policy in policies.items():
-            if policy not in POLICIES:
-                raise SchemaError(f"'{name}': unknown conflict policy '{policy}'{nearest(policy, POLICIES)}")
+            check_policy(schema.collections[name], policy)
         store.bind(schema)
         self._files = Files(files, random)
         self.puller = Puller(store, schema, self.offer, self.scopes, self._files, snapshot_age_s)
