@@ -182,7 +182,7 @@ class Outbox:
         """The ids of the next mutations to send, oldest first, marked as sent."""
         chosen: list[bytes] = []
         size = 0
-        sql = "SELECT seq,id,size FROM ok_mutation WHERE state='pending' ORDER BY seq LIMIT ?"
+        sql = "SELECT seq,id,size FROM ok_mutation WHERE state='pending' AND settled=0 ORDER BY seq LIMIT ?"
         for seq, id_, bytes_ in list(self.db.execute(sql, (PUSH_MAX,))):
             if chosen and size + bytes_ > PUSH_BYTES_MAX:
                 break
@@ -241,7 +241,7 @@ class Outbox:
 
     def forget_durable(self, position: int) -> None:
         """Drops from the journal what the authority calls durable."""
-        sql = "SELECT seq FROM ok_mutation WHERE settled AND state IN ('accepted','transformed') AND position<=?"
+        sql = "SELECT seq FROM ok_mutation WHERE settled AND position<=?"
         for (seq,) in list(self.db.execute(sql, (position,))):
             self._remove(seq)
 

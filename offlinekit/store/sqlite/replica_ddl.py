@@ -50,7 +50,8 @@ CREATE TABLE IF NOT EXISTS ok_mutation(seq INTEGER PRIMARY KEY AUTOINCREMENT, id
   state TEXT NOT NULL, sent INTEGER NOT NULL DEFAULT 0, settled INTEGER NOT NULL DEFAULT 0, projection BLOB NOT NULL,
   created REAL NOT NULL, size INTEGER NOT NULL, position INTEGER NOT NULL DEFAULT 0, code TEXT NOT NULL DEFAULT '',
   message TEXT NOT NULL DEFAULT '', fields BLOB NOT NULL DEFAULT x'90') STRICT;
-CREATE INDEX IF NOT EXISTS ok_mutation_state ON ok_mutation(state, seq);
+CREATE INDEX IF NOT EXISTS ok_mutation_state ON ok_mutation(state, settled, seq);
+CREATE INDEX IF NOT EXISTS ok_mutation_settled ON ok_mutation(position) WHERE settled;
 CREATE TABLE IF NOT EXISTS ok_change(mutation INTEGER NOT NULL, collection TEXT NOT NULL, key BLOB NOT NULL, op TEXT NOT NULL,
   before BLOB NOT NULL, after BLOB NOT NULL, digest BLOB NOT NULL, PRIMARY KEY(mutation, collection, key)) STRICT, WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS ok_touch(collection TEXT NOT NULL, key BLOB NOT NULL, mutation INTEGER NOT NULL, op TEXT NOT NULL,
@@ -61,6 +62,7 @@ CREATE TABLE IF NOT EXISTS ok_after(mutation INTEGER NOT NULL, needs BLOB NOT NU
 CREATE INDEX IF NOT EXISTS ok_after_needs ON ok_after(needs);
 CREATE TABLE IF NOT EXISTS ok_created(collection TEXT NOT NULL, ordinal INTEGER NOT NULL, at REAL NOT NULL,
   mutation INTEGER NOT NULL,  PRIMARY KEY(collection, ordinal)) STRICT, WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS ok_created_mutation ON ok_created(mutation);
 CREATE TABLE IF NOT EXISTS ok_file(collection TEXT PRIMARY KEY, generation INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS ok_loaded(collection TEXT PRIMARY KEY, token BLOB NOT NULL,
   cursor BLOB NOT NULL) STRICT, WITHOUT ROWID;

@@ -83,7 +83,7 @@ def _awaited(db: apsw.Connection, asked: set[str]) -> tuple[bytes, ...]:
     marks = ",".join("?" * len(asked))
     elsewhere = f"SELECT 1 FROM ok_touch WHERE mutation=seq AND collection NOT IN ({marks})"
     sql = (
-        "SELECT id FROM ok_mutation WHERE state IN ('accepted','transformed') AND NOT settled"
+        "SELECT id FROM ok_mutation WHERE state IN ('accepted','transformed') AND settled=0"
         f" AND NOT EXISTS({elsewhere}) ORDER BY seq LIMIT 1000"
     )
     return tuple(row[0] for row in db.execute(sql, tuple(asked)))
