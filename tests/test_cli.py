@@ -101,7 +101,7 @@ def test_verify_is_done_by_the_next_sync_and_told_by_inspect(folder: Path, capsy
         pair.sync()
     assert main(["inspect", path, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert (found["verified"]["fetched"], found["verified"]["dropped"]) == ({"note": 1}, {})
+    assert (found["verified"]["fetched"], found["verified"]["dropped"]) == ({"note": 2}, {}), "and what waited"
     assert found["verification_asked"] is False
     assert main(["verify", str(folder / "authority.db")]) == 2
     assert "an authority's file" in capsys.readouterr().err
