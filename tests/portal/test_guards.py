@@ -157,8 +157,9 @@ def test_no_page_waits_for_a_line_that_swallows_everything(
                 await plug.switch(Mode("black_hole"))
                 async with asyncio.timeout(PATIENCE_S):
                     await pages(made, customer.code, (draft.path, f"/pedidos/{order.id}"))
+                    asked = await made.get(f"/clientes/{customer.code}/financeiro", htmx=True)
                 assert made.desk.connected
-                assert "no answer just now" in (await made.get(f"/clientes/{customer.code}/financeiro", htmx=True)).text
+                assert "no answer just now" in asked.text
             finally:
                 await plug.switch(Mode("through"))
                 made._office_port = office_port
