@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from pathlib import Path
 
 import aiohttp
@@ -16,9 +16,7 @@ from offlinekit_portal.plug import Mode, Plug
 from offlinekit_portal.web import desk, live
 from offlinekit_portal.web.views import customers, entry
 from tests.portal.selling import begin, buyer, take_mine, written
-from tests.portal.visiting import Scene, scene, until
-
-Act = Callable[[Scene], Awaitable[None]]
+from tests.portal.visiting import Act, Scene, scene, until
 
 PATIENCE_S = 10.0  # much less than an exchange may take, and much more than a page
 
@@ -133,14 +131,14 @@ def test_a_folder_is_free_again_when_its_process_has_ended(tmp_path: Path) -> No
 
 
 def test_no_page_waits_for_a_line_that_swallows_everything(
-    selling_company: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    company: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(desk, "PROBE_S", 0.05)
     monkeypatch.setattr(customers, "REMOTE_S", 0.2)
     monkeypatch.setattr(entry, "REMOTE_S", 0.2)
 
     async def act() -> None:
-        async with scene(selling_company, tmp_path) as made:
+        async with scene(company, tmp_path) as made:
             plug = Plug(made._office_port, 0)
             await plug.open()
             office_port, made._office_port = made._office_port, plug.port

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 from base64 import b64encode
-from collections.abc import Awaitable, Callable
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 from attrs import evolve
@@ -13,27 +12,10 @@ from attrs import evolve
 from offlinekit.selection import Choice
 from offlinekit_portal.contract import Customer, Order, OrderItem, Price, Product, Prospect, Representative
 from offlinekit_portal.web import desk, package
-from tests.portal.visiting import Answer, Scene, build_company, keys, play, until
+from tests.portal.selling import take_mine
+from tests.portal.visiting import Act, Answer, Scene, keys, until
 
-Act = Callable[[Scene], Awaitable[None]]
 CUSTOMERS = 25
-
-
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_company(tmp_path_factory.mktemp("office"))
-
-
-@pytest.fixture
-def at_the_portal(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Act], None]:
-    monkeypatch.setattr(desk, "PROBE_S", 0.05)
-    return lambda act: play(template, tmp_path, act)
-
-
-async def take_mine(scene: Scene) -> None:
-    """Everything that is hers."""
-    await scene.post("/offline/sugestao", htmx=False)
-    await until(scene.desk.pulled)
 
 
 def test_a_new_device_is_guided_and_has_everything_after_one_click(at_the_portal: Callable[[Act], None]) -> None:

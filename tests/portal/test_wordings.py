@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from base64 import b64encode
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import get_args
 
@@ -28,9 +28,8 @@ from offlinekit.selection import PICKS_MAX, Choice
 from offlinekit.sync import Blocked, SyncState
 from offlinekit_portal.plug import PlugUnreachable
 from offlinekit_portal.web import app, desk, i18n, wordings
-from tests.portal.visiting import Answer, Scene, build_company, free_port, play, until
+from tests.portal.visiting import Act, Answer, Scene, free_port, play, until
 
-Act = Callable[[Scene], Awaitable[None]]
 ENGLISH = re.compile(r"\b(the|cannot|is|not|has|with|did you|takes|does|offers?|answer|choose|wrong|unknown|known)\b", re.I)
 FACTS: dict[type[Exception], Exception] = {
     InvalidValue: InvalidValue("customer", "state", "XX", "it is no state"),
@@ -47,13 +46,8 @@ FACTS: dict[type[Exception], Exception] = {
 }
 
 
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_company(tmp_path_factory.mktemp("office"))
-
-
 @pytest.fixture
-def in_portuguese(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+def in_portuguese(company: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Plays a scene whose reader reads Portuguese."""
     monkeypatch.setattr(desk, "PROBE_S", 0.05)
 
@@ -62,7 +56,7 @@ def in_portuguese(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
             await scene.get("/idioma/pt_BR")
             await act(scene)
 
-        play(template, tmp_path, whole, plug)
+        play(company, tmp_path, whole, plug)
 
     return run
 
