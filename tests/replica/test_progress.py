@@ -7,13 +7,14 @@ import random
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from offlinekit import Always, Collection, CollectionProgress, Field, Offer, Progress, Schema, Status, everything, field
+from offlinekit import Always, Collection, CollectionProgress, Field, Filter, Offer, Progress, Schema, Status, everything, field
+from offlinekit.exchange import Exchanger, Send
 from offlinekit.progress import Expected
 from offlinekit.protocol import messages as m
+from offlinekit.protocol.codec import decode_answer
 from offlinekit.store.sqlite import applying, generations
 from offlinekit.testing.pair import MovableClock, Pair, linked_pair
 from offlinekit.testing.transports import CLAIMS, IDENTITY
@@ -137,7 +138,7 @@ def test_a_message_is_told_of_while_it_comes_and_by_collection_while_it_is_appli
 
 
 def test_where_time_stands_still_only_the_ends_of_phases_are_told(tmp_path: Path) -> None:
-    scopes = {Book: everything, Page: everything}
+    scopes: dict[type[Collection], Filter] = {Book: everything, Page: everything}
     with linked_pair(Schema(Book, Page), scopes=scopes, offer=OFFER, identity=IDENTITY, folder=str(tmp_path)) as pair:
         pair.replica._link = None
         pair.authority.load(Book(id=n, title=os.urandom(50).hex()) for n in range(6000))
@@ -160,16 +161,12 @@ def test_a_manifest_that_makes_no_sense_is_shared_out_by_records(parts: list[tup
 def test_a_manifest_tells_the_bytes_of_each_collection(pair: Pair) -> None:
     pair.authority.load(Book(id=n, title=os.urandom(30).hex()) for n in range(3000))
     pair.authority.load(Page(id=n, text="") for n in range(3000))
-    made: list[m.Manifest] = []
-    make = pair.authority.puller.files.make
-
-    def kept(*args: Any) -> m.Manifest:
-        made.append(make(*args))
-        return made[-1]
-
-    pair.authority.puller.files.make = kept  # type: ignore[method-assign]
-    pair.sync()
-    (manifest,) = made
+    effect = next(Exchanger(pair.replica.store).pull())
+    assert isinstance(effect, Send)
+    answer = decode_answer(pair.authority.handle(effect.body, pair.identity, {}))
+    assert isinstance(answer, m.Delta)
+    manifest = answer.file
+    assert manifest is not None
     assert sum(size for _, size in manifest.parts) == manifest.size
     sizes = dict(manifest.parts)
     assert sizes["book"] > 3000 * 30, "what cannot be compressed takes its own size at least"
