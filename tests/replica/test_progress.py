@@ -161,9 +161,13 @@ def test_a_manifest_that_makes_no_sense_is_shared_out_by_records(parts: list[tup
 def test_a_manifest_tells_the_bytes_of_each_collection(pair: Pair) -> None:
     pair.authority.load(Book(id=n, title=os.urandom(30).hex()) for n in range(3000))
     pair.authority.load(Page(id=n, text="") for n in range(3000))
-    effect = next(Exchanger(pair.replica.store).pull())
-    assert isinstance(effect, Send)
-    answer = decode_answer(pair.authority.handle(effect.body, pair.identity, {}))
+    steps = Exchanger(pair.replica.store).pull()
+    effect, data = next(steps), b""
+    while isinstance(effect, Send):
+        data = pair.authority.handle(effect.body, pair.identity, {})
+        effect = steps.send(data)
+    steps.close()
+    answer = decode_answer(data)
     assert isinstance(answer, m.Delta)
     manifest = answer.file
     assert manifest is not None
