@@ -18,7 +18,7 @@ from typing import Any, Literal, TypeAlias, TypeVar, get_args
 from attrs import Factory, evolve, frozen, mutable
 
 from offlinekit.clock import at
-from offlinekit.exceptions import AuthenticationRequired, NotSynced, Offline, OfflinekitError, TransportError
+from offlinekit.exceptions import AuthenticationRequired, NotSynced, NotTheAuthority, Offline, OfflinekitError, TransportError
 from offlinekit.exchange import Effect, Exchanger, Fetch, Moved
 from offlinekit.progress import Progress
 from offlinekit.store.sqlite.groups import cursors
@@ -100,6 +100,7 @@ class Driver:
         self._stopping = False
         self._round = 0
         self._failures = 0
+        self._path = True  # whether the last call was answered
         self._told: tuple[Any, float] = (None, 0.0)
         self._waiters: list[_Waiter] = []
         self._asked: set[asyncio.Task[Any]] = set()
@@ -152,6 +153,7 @@ class Driver:
             return self.every
         except TransportError as error:
             self._failures += 1
+            self._path = self._path and not isinstance(error, NotTheAuthority)
             await self._failed("offline", str(error))
             return self._backoff(error.retry_after_s)
         except (OfflinekitError, OSError) as error:
@@ -189,8 +191,8 @@ class Driver:
         load, repeats = False, 0
         while repeats < REPEATS_MAX:
             started = clock.monotonic()
-            if self._failures:  # a pull finds out whether there is a path again: a push that fails binds what it sent
-                self._note(*await self._pull(load=False))
+            if not self._path:  # no push finds out whether there is one again: one that fails binds what it sent
+                await self._drive(self.exchanger.ping())
             await self._push_all()
             self.report.seconds["push"] = self.report.seconds.get("push", 0.0) + clock.monotonic() - started
             started = clock.monotonic()
@@ -269,7 +271,13 @@ class Driver:
 
     async def _call(self, verb: Callable[..., Any], *args: Any) -> bytes:
         async with self._wire:
-            return await verb(*args)  # type: ignore[no-any-return]
+            try:
+                answer: bytes = await verb(*args)
+            except BaseException:
+                self._path = False
+                raise
+            self._path = True
+            return answer
 
     async def _work(self, function: Callable[..., Any], *args: Any) -> Any:
         """Store work, on the worker thread."""
