@@ -16,7 +16,7 @@ from offlinekit.query import Query, query_sql
 from offlinekit.schema import CollectionInfo, Schema
 from offlinekit.selection import Step
 from offlinekit.store.sqlite.tracking import side_table
-from offlinekit.view import View, signed, view_of
+from offlinekit.view import View, chunks, signed, view_of
 
 __all__ = ["Reader", "durable_position"]
 
@@ -111,7 +111,7 @@ class Reader:
         )
         if collection in self.fits:  # a record that does not fit may share its key's text with one that does
             sql += f" WHERE {self.fits[collection].replace('{alias}', 't')}"
-        return self.db.execute(sql, (apsw.carray(signed(view)),))
+        return (row for part in chunks(view) for row in self.db.execute(sql, (apsw.carray(signed(part)),)))
 
     def query(
         self, query: Query, fields: Sequence[str], scopes: Mapping[str, Filter] | None
