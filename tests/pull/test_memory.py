@@ -49,7 +49,7 @@ def peaks(kind: type[Collection], count: int, folder: Path) -> tuple[int, int]:
     with linked_pair(Schema(kind), scopes={kind: everything}, offer=Offer(always=[Always(kind)]), folder=str(folder)) as pair:
         pair.authority.load(kind(id=n, text=f"a text of no interest {n:09}") for n in range(count))
         steps = Exchanger(pair.replica.store).pull()
-        effect, authority = next(steps), 0
+        effect, authority, served = next(steps), 0, b""
 
         def answer() -> None:
             nonlocal effect
@@ -60,7 +60,6 @@ def peaks(kind: type[Collection], count: int, folder: Path) -> tuple[int, int]:
             assert not isinstance(effect, Fetch)
             served = pair.authority.handle(effect.body, pair.identity, {})
 
-        served = b""
         while not isinstance(effect, Fetch):
             authority = max(authority, measured(serve))
             answer()

@@ -63,7 +63,7 @@ class _Key:
 
 @pytest.mark.parametrize("fails", [False, True])
 def test_what_two_want_at_the_same_time_is_made_once(fails):
-    cache, key, made = Cache(2), _Key(), []
+    cache, key, made = Cache[_Key, int](2), _Key(), list[int]()
 
     def make() -> int:
         made.append(len(made))
