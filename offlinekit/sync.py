@@ -101,6 +101,7 @@ class Driver:
         self._round = 0
         self._failures = 0
         self._path = True  # whether the last call was answered
+        self._left = False  # whether the authority could not answer all that was sent
         self._told: tuple[Any, float] = (None, 0.0)
         self._waiters: list[_Waiter] = []
         self._asked: set[asyncio.Task[Any]] = set()
@@ -154,6 +155,7 @@ class Driver:
         except TransportError as error:
             self._failures += 1
             self._path = self._path and not isinstance(error, NotTheAuthority)
+            _log.info("no path to the authority: %s", error)
             await self._failed("offline", str(error))
             return self._backoff(error.retry_after_s)
         except (OfflinekitError, OSError) as error:
@@ -166,10 +168,10 @@ class Driver:
             _log.exception("sync failed unexpectedly")
             await self._failed("error", f"{type(error).__name__}: {error}")
             return self._backoff(None)
-        self._failures = 0
+        self._failures = self._failures + 1 if self._left else 0
         await self._counted(state="online", progress=None, last_success=at(self.store.clock.now()))
         await self._release(began)
-        return self.every
+        return self._backoff(None) if self._left else self.every
 
     async def _failed(self, state: SyncState, detail: str) -> None:
         """A round failed: the counts are taken all the same, unless it is the store that fails."""
@@ -186,7 +188,7 @@ class Driver:
     # -- one round
 
     async def _sync(self) -> None:
-        self.report = SyncReport()
+        self.report, self._left = SyncReport(), False
         clock = self.store.clock
         load, repeats = False, 0
         while repeats < REPEATS_MAX:
@@ -239,6 +241,7 @@ class Driver:
                 self._tell(set())
                 await self._counted()
                 if sum(pushed.outcomes.values()) < pushed.sent:
+                    self._left = True
                     return  # some stay unanswered for now
             elif pushed.kind == "revoked":
                 self._set(blocked="revoked")

@@ -134,3 +134,22 @@ def test_what_waits_is_sent_although_a_download_that_goes_on_breaks_again_and_ag
             assert tx.mutation.settled(WAIT).state == "accepted", link.status
     finally:
         link.stop()
+
+
+def test_what_the_authority_could_not_answer_is_sent_again_soon_and_not_at_the_next_round() -> None:
+    tries = []
+
+    def stumbles(changes: object, ctx: object) -> None:
+        tries.append(changes)
+        if len(tries) < 3:
+            raise RuntimeError("a hiccup of the head office's program")
+
+    with opened(hook=stumbles) as pair:
+        pair.replica._link = None
+        link = pair.replica.start_sync(Memory(pair.authority, lambda: (pair.identity, {"rep": "r"})), every=3600)
+        try:
+            with pair.replica.transaction("sell") as tx:
+                tx.insert(Order(id="x"))
+            assert tx.mutation.settled(WAIT).state == "accepted", link.status
+        finally:
+            link.stop()
