@@ -18,7 +18,16 @@ from typing import Any, Literal, TypeAlias, TypeVar, get_args
 from attrs import Factory, evolve, frozen, mutable
 
 from offlinekit.clock import at
-from offlinekit.exceptions import AuthenticationRequired, NotSynced, NotTheAuthority, Offline, OfflinekitError, TransportError
+from offlinekit.exceptions import (
+    AuthenticationRequired,
+    NotAllowed,
+    NotSynced,
+    NotTheAuthority,
+    Offline,
+    OfflinekitError,
+    ProtocolError,
+    TransportError,
+)
 from offlinekit.exchange import Effect, Exchanger, Fetch, Moved
 from offlinekit.progress import Progress
 from offlinekit.store.sqlite.groups import cursors
@@ -190,12 +199,15 @@ class Driver:
     async def _sync(self) -> None:
         self.report, self._left = SyncReport(), False
         clock = self.store.clock
-        load, repeats = False, 0
+        load, repeats, refused = False, 0, None
         while repeats < REPEATS_MAX:
             started = clock.monotonic()
             if not self._path:  # no push finds out whether there is one again: one that fails binds what it sent
                 await self._drive(self.exchanger.ping())
-            await self._push_all()
+            try:
+                await self._push_all()
+            except (ProtocolError, NotAllowed) as error:  # what is pulled does not wait for what cannot be sent
+                refused = error
             self.report.seconds["push"] = self.report.seconds.get("push", 0.0) + clock.monotonic() - started
             started = clock.monotonic()
             moved, detail = await self._pull(load=load)
@@ -204,6 +216,8 @@ class Driver:
             if moved.kind in ("new_history", "stale", "cancelled"):
                 repeats += 1
             elif not moved.more:
+                if refused is not None:
+                    raise refused
                 return
             load = load or moved.more  # what is held is up to date; then comes what is not, group by group
             await self._counted()

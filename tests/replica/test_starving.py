@@ -153,3 +153,27 @@ def test_what_the_authority_could_not_answer_is_sent_again_soon_and_not_at_the_n
             assert tx.mutation.settled(WAIT).state == "accepted", link.status
         finally:
             link.stop()
+
+
+@pytest.mark.parametrize("code", ["invalid", "not_allowed"])
+def test_what_can_not_be_sent_does_not_keep_back_what_is_pulled(code: str) -> None:
+    class Refusing(Memory):
+        async def exchange(self, request: bytes, arrived: Arrived | None = None) -> bytes:
+            if isinstance(decode_request(request), m.Push):
+                return encode(m.Refused(code=code, message="for some reason"))
+            return await super().exchange(request, arrived)
+
+    with opened() as pair:
+        pair.replica._link = None
+        with pair.replica.transaction("sell") as tx:
+            tx.insert(Order(id="x"))
+        pair.authority.load([Order(id="new", rep="r")])
+        link = pair.replica.start_sync(Refusing(pair.authority, lambda: (pair.identity, {"rep": "r"})), every=3600)
+        try:
+            assert pair.replica.wait_until(lambda: pair.replica.get(Order, "new") is not None, WAIT)
+            while link.status.state != "error":
+                pair.replica.wait_until(lambda: link.status.state == "error", 0.05)
+            assert "for some reason" in link.status.detail
+        finally:
+            link.stop()
+        assert len(pair.replica.pending()) == 1
