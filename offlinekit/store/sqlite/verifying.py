@@ -1,6 +1,6 @@
 """Verification: what a replica's records are like, for the authority to compare, and what follows from what was mended.
 
-What counts is what stands in the tables, not what the stored view says of them: whatever another program did is found.
+What counts is what stands in the tables; the stored view only adds what should: whatever another program did is found.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from offlinekit.expr.sql import quote
 from offlinekit.nodes import Value
 from offlinekit.schema import CollectionInfo
 from offlinekit.store.sqlite import overlay
+from offlinekit.store.sqlite.applying import view_held
 from offlinekit.store.sqlite.replica_ddl import base_table, search_table
 from offlinekit.store.sqlite.replica_files import owned, place_of
 from offlinekit.store.sqlite.replica_store import ReplicaStore
@@ -30,7 +31,7 @@ RANGES_MAX = 32_768  # of one collection; of one with more, everything is fetche
 
 @frozen
 class Contents:
-    """The records of a collection: their ordinals, the marks of their ranges, and of records where they were asked for."""
+    """The records of a collection: their ordinals and those that should be there, the marks of their ranges, and of records."""
 
     view: View = Factory(View)
     ranges: dict[int, bytes] = Factory(dict)
@@ -68,12 +69,12 @@ def contents_held(store: ReplicaStore, asked: Mapping[str, Iterable[int]]) -> di
     db, found = store.reader(), dict[str, Contents]()
     with db:
         for name, ranges in asked.items():
-            found[name] = _contents(db, store.schema.info(name), set(ranges))
+            found[name] = _contents(db, store.schema.info(name), set(ranges), view_held(store, db, name))
     return found
 
 
-def _contents(db: apsw.Connection, info: CollectionInfo, asked: set[int]) -> Contents:
-    found = Contents()
+def _contents(db: apsw.Connection, info: CollectionInfo, asked: set[int], view: View) -> Contents:
+    found = Contents(view)
     for number, records in record_marks(_bases(db, info)):
         found.view.update(records)
         if len(found.ranges) < RANGES_MAX:
