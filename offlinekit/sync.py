@@ -155,7 +155,8 @@ class Driver:
         """One round; returns the seconds to wait for the next."""
         self._round += 1
         began = self._round
-        self._set(state="syncing", progress=None, detail="")
+        if not self._failures:  # else what was wrong is shown until something is answered
+            self._set(state="syncing", progress=None, detail="")
         try:
             await self._sync()
         except AuthenticationRequired as error:
@@ -294,7 +295,9 @@ class Driver:
                 self._path = False
                 raise
             self._path = True
-            return answer
+        if self._failures and self.status.state != "syncing":
+            self._set(state="syncing", progress=None, detail="")
+        return answer
 
     async def _work(self, function: Callable[..., Any], *args: Any) -> Any:
         """Store work, on the worker thread."""

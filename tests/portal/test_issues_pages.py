@@ -38,6 +38,9 @@ def test_an_order_over_the_credit_is_explained_corrected_and_sent(selling: Run) 
             )
         assert "code credit" in (await scene.get(f"/pendencias/{mutation}")).text
         assert (await scene.get(f"/pedidos/{order.id}")).url == f"/pendencias/{mutation}"
+        assert (
+            await scene.get(f"/pedidos/rascunho/{order.id}")
+        ).url == f"/pendencias/{mutation}"  # from a page of before it was saved
         assert f'href="/pendencias/{mutation}"' in (await scene.get("/pedidos?estado=rejected")).html
 
         opened = await scene.post(f"/pendencias/{mutation}/corrigir", htmx=False)

@@ -177,3 +177,21 @@ def test_what_can_not_be_sent_does_not_keep_back_what_is_pulled(code: str) -> No
         finally:
             link.stop()
         assert len(pair.replica.pending()) == 1
+
+
+def test_what_is_wrong_is_shown_while_it_is_tried_again(pair: Pair) -> None:
+    line, seen = Line(pair), list[tuple[str, str]]()
+    link = pair.replica.start_sync(line, every=0.01)
+    try:
+        link.on_status(lambda status: seen.append((status.state, status.detail)))
+        while len(line.tried) < 3 or link.status.state != "offline":
+            pair.replica.wait_until(lambda: len(line.tried) >= 3, 0.05)
+        first = next(n for n, (state, _) in enumerate(seen) if state == "offline")
+        assert {state for state, _ in seen[first:]} == {"offline"}
+        assert all(detail for _, detail in seen[first:])
+        line.plugged = True
+        while link.status.state != "online":
+            pair.replica.wait_until(lambda: link.status.state == "online", 0.05)
+        assert link.status.detail == ""
+    finally:
+        link.stop()

@@ -82,6 +82,11 @@ def refused(replica: Replica) -> list[tuple[Rejection, Order, list[OrderItem]]]:
     return found
 
 
+def known(replica: Replica, id_: UUID) -> bool:
+    """Whether there is an order with this id, also one that was refused."""
+    return drafts.readable(replica, Order, id_) is not None or any(order.id == id_ for _, order, _ in refused(replica))
+
+
 def names(replica: Replica, codes: set[str]) -> Mapping[str, str]:
     """The names of customers; their codes where the names cannot be read."""
     found = {code: code for code in codes}

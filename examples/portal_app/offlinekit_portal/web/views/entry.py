@@ -16,7 +16,7 @@ from markupsafe import Markup, escape
 
 from offlinekit import OfflinekitError, SelectionExpired
 from offlinekit_portal import documents, drafts
-from offlinekit_portal.contract import Customer, Draft, DraftItem, Order, PaymentTerm, PriceList, Product
+from offlinekit_portal.contract import Customer, Draft, DraftItem, PaymentTerm, PriceList, Product
 from offlinekit_portal.drafts import Gone, Left, Wrong
 from offlinekit_portal.web import reasons
 from offlinekit_portal.web.desk import ZONE
@@ -47,7 +47,7 @@ def of_draft(view: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return view(visit, drafts.find(visit.replica, uuid(draft)), **more)
         except Gone:
-            if drafts.readable(visit.replica, Order, uuid(draft)) is not None:
+            if documents.known(visit.replica, uuid(draft)):
                 return visit.go(f"/pedidos/{draft}")
             return visit.go("/pedidos", bad=_("That draft is not on this device any more."))
 
