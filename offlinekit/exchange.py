@@ -148,7 +148,8 @@ class Exchanger:
         answer = yield from self._ask(start, m.Pull, report=self._report() if report else None)
         if isinstance(answer, m.Same):
             with self.store.lock:
-                if self._state(held(self.store)) != self._state(start):
+                state = self._state(start)
+                if answer.state not in (b"", state) or self._state(held(self.store)) != state:
                     return Moved("stale")
                 self._receipts(start, answer)
             return Moved("same")

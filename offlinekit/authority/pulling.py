@@ -331,7 +331,7 @@ class Puller:
         receipts = sorted(asked.snapshot.receipts(asked.request.awaited))
         if not differences:
             self._count("same")
-            return m.Same(now=self.store.now(), durable_through=durable, receipts=receipts)
+            return m.Same(state=asked.request.state, now=self.store.now(), durable_through=durable, receipts=receipts)
         if not confirmed and (back := self._guard(asked, differences)):
             self._count("held_back")
             return back
