@@ -259,7 +259,7 @@ class ReplicaStore:
     @contextmanager
     def write(self, mode: int = APPLYING) -> Iterator[apsw.Connection]:
         """A write transaction with the gate open; durable when it ends, rolled back by any exception."""
-        with self.lock:
+        with self.lock, mapped(self.path):
             try:
                 self.begin(mode)
                 yield self.db

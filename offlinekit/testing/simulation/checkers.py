@@ -114,6 +114,10 @@ class Checkers:
         self.must(found <= good, "scope", f"{identity} was told {sorted(found - good)[:5]}")
         self.must(b"HUSH" not in content, "hidden", f"{identity} was told a field that does not replicate")
 
+    def may_be_told(self, identity: str, court: Court) -> None:
+        """What receipts may tell an identity for ever: records as they were in its scope when its mutations were answered."""
+        self.told.setdefault(identity, set()).update(t.encode() for t in court.tellable)
+
     def no_leak_in_file(self, identity: str, data: bytes, allowed: Iterable[set[str]]) -> dict[str, set[int]]:
         """The same for a file; the ordinals in it by collection."""
         content = decompress(data, 1 << 25)

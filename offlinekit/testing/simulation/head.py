@@ -61,6 +61,7 @@ class Head:
         self.attempts: dict[str, int] = {}
         self.history = History()
         self.backups: list[Backup] = []
+        self.taken = 0
         self.epoch = 0  # how often a backup was put back
         self.processes: list[Authority] = []
         self.rows: Rows = {}
@@ -168,8 +169,11 @@ class Head:
 
     def sql(self, sql: str, *bindings: Any) -> None:
         """A plain write by another program; what the tables refuse does not happen."""
-        with suppress(apsw.ConstraintError):
+        try:
             self.db.execute(sql, bindings)
+        except apsw.ConstraintError as error:
+            if "UNIQUE" not in str(error) and "PRIMARY KEY" not in str(error):
+                raise
 
     def day(self, days: int = 0) -> str:
         """A day by the authority's clock, moved."""
@@ -183,7 +187,7 @@ class Head:
         writes: list[tuple[int, Callable[[], None]]] = [
             (1, lambda: self.sql(f"{verb} INTO city VALUES(?,?,?)", city, r.choice(["north", "south", None]), tag)),
             (4, lambda: self.sql(
-                f"{verb} INTO customer(code,name,city,rep,tag,since,blocked,memo) VALUES(?,?,?,?,?,?,?,?)", cust,
+                f"{verb} INTO customer(code,name,city,rep,orders,tag,since,blocked,memo) VALUES(?,?,?,?,0,?,?,?,?)", cust,
                 r.choice(["Zé", "Ana", "ANA", "Bo"]), r.choice([city, city, None]), f"r{r.randrange(2)}", tag,
                 r.choice([None, self.day(-r.randrange(60))]), int(r.random() < 0.15), f"HUSH{r.random()}")),
             (4, lambda: self.sql(
@@ -215,9 +219,8 @@ class Head:
 
     def backup(self) -> None:
         """Takes a copy of the file while it is served."""
-        path = self.folder / f"backup{len(self.backups)}.db"
-        with suppress(FileNotFoundError):
-            os.remove(path)
+        self.taken += 1
+        path = self.folder / f"backup{self.taken}.db"
         target = apsw.Connection(str(path))
         with target.backup("main", self.db, "main") as copying:
             while not copying.done:

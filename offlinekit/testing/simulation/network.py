@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import evolve, frozen, mutable
 
-from offlinekit.exceptions import AuthenticationRequired, Offline, OfflinekitError, RecordNotFound, TransportError
+from offlinekit.exceptions import AuthenticationRequired, Offline, OfflinekitError, ProtocolError, RecordNotFound, TransportError
 from offlinekit.exchange import Effect, Fetch, Steps
 from offlinekit.protocol import messages as m
 from offlinekit.protocol.codec import decode_answer, decode_request
@@ -262,12 +262,10 @@ class Network:
             return
         if isinstance(packet.answer, Exception):
             self.world.note(f"{exchange.dev.name} {exchange.kind} {exchange.n}: {packet.answer}")
-            if isinstance(packet.effect, Fetch):
-                if not (isinstance(packet.answer, TransportError) and packet.answer.retryable):
-                    exchange.dev.arriving = None
-                assert isinstance(packet.answer, TransportError)
+            if isinstance(packet.effect, Fetch) and isinstance(packet.answer, TransportError):
                 self._fails(exchange, packet.answer)
             else:
+                exchange.dev.arriving = None
                 exchange.steps.close()
             self._over(exchange)
             return
@@ -287,7 +285,7 @@ class Network:
             try:
                 return head.fetch(effect.name, effect.offset, dev.identity)
             except RecordNotFound:
-                return TransportError("404: the name has expired")
+                return ProtocolError("the file has expired; ask again")
         request = decode_request(effect.body)
         crash = None
         if not (isinstance(request, m.Push) and request.fields) and self.hit("crash of an authority"):
@@ -356,6 +354,7 @@ class Network:
             checkers.rows_are(court.rows if processed else old, f"after a crash in a push of {who}")
             if processed:
                 head.history = court.uncounted
+                checkers.may_be_told(dev.identity, court)
             return None
         answer = decode_answer(answer_body)
         kind = type(answer).__name__.lower()
@@ -364,6 +363,7 @@ class Network:
         if isinstance(answer, m.Pushed):
             checkers.judged(who, court, predicted, answer, known, effects)
             head.history = court.history
+            checkers.may_be_told(dev.identity, court)
             checkers.no_leak(dev.identity, answer_body, checkers.tags_of(dev.identity, [rows]), receipts=True)
             dev.strays["push"] = [*dev.strays["push"][-4:], answer_body]
         else:

@@ -265,6 +265,7 @@ class Court:
         self.rows: Rows = {c: dict(of) for c, of in rows.items()}
         self.history, self.identity, self.claims, self.attempts = history.copy(), identity, claims, dict(attempts)
         self.effects: list[str] = []
+        self.tellable: set[str] = set()  # tags of records in scope, as they were when a mutation was answered
         self._failed: list[bytes] = []
         self._waiting: set[bytes] = set()
 
@@ -289,6 +290,9 @@ class Court:
     def _one(self, wire: Any, fields: Mapping[str, Sequence[str]]) -> Verdict | None:
         known = self.history.verdicts.get(wire.id)
         if known is not None:
+            view = View(self.rows, self.claims)
+            places = [(c.collection, tuple(c.key)) for c in wire.changes]
+            self.tellable |= {self.rows[c][k]["tag"] for c, k in places if view.allowed(c, k)}
             return known
         verdicts = self.history.verdicts
         for n in wire.after:  # the first that is not accepted decides
@@ -427,4 +431,5 @@ class Court:
                 same = all(v == w.expected[n] for n, v in actual.items())
             if not same:
                 told[w.place] = actual
+        self.tellable |= {r["tag"] for r in told.values() if r is not None}
         return Verdict("transformed" if told else "accepted", "", left, told)
