@@ -41,6 +41,10 @@ def choose(rng: random.Random, day: str) -> Chosen:
     }
     includes = {"customer": ["orders"], "order": ["owner", "goods", "siblings"]}
     chosen: Chosen = {}
+    if rng.random() < 0.4:  # what several people share
+        chosen = {n: {"quick": {q: {}}, "picks": [], "unpicks": []} for n, q in
+                  (("customer", "mine"), ("order", "any"), ("line", "lines"))}  # fmt: skip
+        return {**chosen, "product": {"quick": {"group": {"groups": ["g0", "g1"]}}, "picks": [], "unpicks": [key(rng, "product")]}}
     for name in rng.sample(sorted(quick), rng.choice([2, 3, 3, 4])):
         c: dict[str, Any] = {"quick": dict(rng.sample(quick[name], min(len(quick[name]), rng.choice([0, 1, 1, 1, 1, 2]))))}
         if rng.random() < (0.35 if c["quick"] else 0.7):

@@ -69,6 +69,7 @@ class Device:
         """Starts the process."""
         self.replica = Replica.open(self.path, OLD if self.model.old else SCHEMA, offer=OFFER, identity=self.identity,
                                     zone="UTC", clock=self.clock, random=self.ids.randbytes)  # fmt: skip
+        self.replica.store.db.pragma("synchronous", "off")  # processes end here, power does not
         self.exchanger = Exchanger(self.replica.store)
 
     def kill(self) -> None:

@@ -265,7 +265,8 @@ class Network:
             if isinstance(packet.effect, Fetch) and isinstance(packet.answer, TransportError):
                 self._fails(exchange, packet.answer)
             else:
-                exchange.dev.arriving = None
+                if isinstance(packet.effect, Fetch):
+                    exchange.dev.arriving = None
                 exchange.steps.close()
             self._over(exchange)
             return
@@ -384,7 +385,6 @@ class Network:
             possible = self.head.epoch > 0 if kind == "new_history" else dev.copied
             checkers.must(possible, "spurious", f"{dev.name} was told {kind}, and nothing was restored or copied")
         if kind == "new_history":
-            dev.arriving = None
             checkers.advance(dev, what, Model.unanswered)
         elif exchange.kind == "push" and kind == "pushed":
             answer = decode_answer(exchange.given)

@@ -33,7 +33,7 @@ FAULTS: dict[str, float] = {
     "crash of a device": 0.05, "disk of a device full": 0.03, "crash of an authority": 0.04, "disk of an authority full": 0.02,
     "caches emptied": 0.1, "partition": 0.02, "clock of a device": 0.03, "clock of head office": 0.02, "backup": 0.03,
     "restore": 0.012, "writes past a restore": 0.5, "file rolled back": 0.012, "file copied": 0.006, "claims changed": 0.02,
-    "selection edited": 0.04, "schema upgraded": 0.02, "process restarted": 0.02, "hook fails": 0.06, "days pass": 0.02,
+    "selection edited": 0.04, "schema upgraded": 0.02, "process restarted": 0.02, "hook fails": 0.08, "days pass": 0.02,
 }  # fmt: skip
 ALWAYS = ("reordered", "writes past a restore", "backup", "selection edited")  # they are no faults by themselves
 
@@ -125,7 +125,7 @@ class World:
             self.start(dev, r.choice(["push", "push", "pull"]))
         elif dice < 0.92:
             self.start(dev, "pull")
-        elif dice < 0.97:
+        elif dice < 0.98:
             self.resolve(dev)
         else:
             self.draft(dev)
@@ -256,7 +256,9 @@ class World:
         customers = [p for p in sorted(shown, key=repr) if p[0] == "customer"]
         lines = [p for p in sorted(shown, key=repr) if p[0] == "line"]
         found: list[tuple[str, Place, Row]] = []
-        notes = ["open", "done", None, "number", "refuse"] + (["fail", "hiccup"] if self.faults.get("hook fails") else [])
+        notes = ["open", "open", "done", None, None, "number", "number", "refuse"]
+        if self.hit("hook fails"):
+            notes = ["fail", "hiccup", "hiccup"]
         for _ in range(r.choice([1, 1, 1, 2, 3])):
             dice, tag = r.random(), head.tag()
             if dice < 0.35 or not (customers or orders):
@@ -294,9 +296,10 @@ class World:
         r = self.rng
         before = dev.visible()
         acts = self.acts(dev, before)
-        intent = r.choices(["sell", "visit", "limited", "unknown"], [20, 2, 2, 1])[0]
-        if intent == "visit" and any(p[0] != "customer" for _, p, _ in acts) and r.random() < 0.8:
-            intent = "sell"
+        fitting = ["sell"] * 4
+        fitting += ["visit"] * all(p[0] == "customer" for _, p, _ in acts) * 4
+        fitting += ["limited"] * all(what == "update" and p[0] == "order" for what, p, _ in acts) * 4
+        intent = r.choice(fitting if r.random() < 0.96 else ["visit", "limited", "unknown"])
         writing = Writing(intent)
         breaker, room = None, -1
         if self.hit("crash of a device"):
