@@ -75,7 +75,8 @@ class Transaction:
             self._store.begin(CAPTURING if self._intent is not None else DEVICE_ONLY)
             self._open = True
             if self._before is not None:
-                self._before()
+                with mapped(self._store.path):
+                    self._before()
         except BaseException:
             self._finish(rollback=True)
             raise

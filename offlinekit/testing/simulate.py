@@ -119,12 +119,13 @@ def figures(profile: str, total: Counter[str], failures: list[Outcome], seconds:
     named = {"runs": total["runs"], "steps": total["steps"], "messages": total["messages"]}
     named |= {n: total[n] for n in ("lost", "doubled", "leaked", "unsettled", "views compared", "authority compared")}
     faults = {f: total[f"fault: {f}"] for f in FAULTS} | {"lost in a partition": total["fault: lost in a partition"]}
-    rest = {n: c for n, c in sorted(total.items()) if n not in named and not n.startswith("fault: ")}
+    rest = {n: c for n, c in sorted(total.items()) if n not in named and ": " not in n}
+    places = {kind: sum(1 for n in total if n.startswith(f"{kind} at: ")) for kind in ("crash", "disk full")}
     return {
         "commit": git.stdout.strip() if git.returncode == 0 else None,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "profile": profile, "seconds": round(seconds, 1), **named,
-        "crash points": total["crash points"], "faults": faults, "counted": rest,
+        "crash points": places["crash"], "points where the disk was full": places["disk full"], "faults": faults, "counted": rest,
         "failures": [{"seed": f.seed, "step": f.step, "checker": f.checker, "detail": f.detail} for f in failures],
     }  # fmt: skip
 
@@ -139,6 +140,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--steps", type=int, help="steps of a run")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--json", type=Path, help="where the figures go")
+    parser.add_argument("--stop", action="store_true", help="stop at the first failure")
     parser.add_argument("--trace", action="store_true", help="print the digest of every trace")
     args = parser.parse_args(argv)
     profile = PROFILES[args.profile]
@@ -159,7 +161,7 @@ def main(argv: list[str] | None = None) -> int:
             print("\n".join(outcome.trace))
             print(f"seed {outcome.seed}, step {outcome.step}, checker '{outcome.checker}': {outcome.detail}")
             print(f"again: python -m offlinekit.testing.simulate --profile {args.profile} --seed {outcome.seed}", flush=True)
-            if not runs:
+            if args.stop or not runs:
                 break
     seconds = time.monotonic() - started
     if args.json is not None:

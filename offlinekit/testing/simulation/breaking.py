@@ -2,20 +2,23 @@
 
 A crash is a statement that raises, after which no statement on that file is let through: nothing can be tidied up, and closing the
 connections then loses what was not committed, as a killed process does. `after_commit` ends it when the commit is durable and its
-call has not returned. A full disk is SQLite's own: the main file may not grow by a page.
+call has not returned. A full disk lets read, and refuses every statement that writes until the block ends.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import apsw
 
-__all__ = ["Breaker", "CrashError", "full_disk"]
+__all__ = ["Breaker", "CrashError", "FullDisk"]
 
 _UNLIMITED = 1 << 30
+_WRITES = ("INSERT", "UPDATE", "DELETE", "REPLACE", "COMMIT", "CREATE", "ALTER", "DROP")
+_VALUES = re.compile(r"\d+|'[^']*'")
 
 
 class CrashError(BaseException):
@@ -29,21 +32,22 @@ class Breaker:
         self.path, self.left, self.after_commit = path, statements, after_commit
         self.dead = False
         self.commits = 0
+        self.point = ""  # the statement at which it ended
 
     def _mine(self, db: apsw.Connection) -> bool:
         return bool(db.filename) and db.filename.startswith(self.path)
 
-    def _trace(self, _cursor: Any, _sql: str, _bindings: Any) -> bool:
+    def _trace(self, _cursor: Any, sql: str, _bindings: Any) -> bool:
         self.left -= 1
         if self.dead or (self.left <= 0 and not self.after_commit):
-            self.dead = True
+            self.point, self.dead = self.point or _brief(sql), True
             raise CrashError
         return True
 
     def _committed(self, _db: apsw.Connection, _name: str, _pages: int) -> int:
         self.commits += 1
         if self.after_commit and not self.dead:
-            self.dead = True
+            self.point, self.dead = "after COMMIT", True
             raise CrashError
         self.left = _UNLIMITED  # a process that dies later is the business of another crash
         return int(apsw.SQLITE_OK)
@@ -71,12 +75,17 @@ class Breaker:
                         db.wal_autocheckpoint(1000)  # which takes the place of the hook
 
 
-@contextmanager
-def full_disk(db: apsw.Connection, room: int) -> Iterator[None]:
-    """The main file of a connection may grow by so many pages and no more."""
-    pages = db.execute("PRAGMA main.page_count").get
-    db.execute(f"PRAGMA main.max_page_count={pages + room}")
-    try:
-        yield
-    finally:
-        db.execute(f"PRAGMA main.max_page_count={_UNLIMITED}")
+class FullDisk(Breaker):
+    """From the n-th statement on, nothing can be written to a file; reading goes on, and so does undoing."""
+
+    def _trace(self, _cursor: Any, sql: str, _bindings: Any) -> bool:
+        self.left -= 1
+        if self.left <= 0 and sql.split(None, 1)[0].upper() in _WRITES:
+            self.point, self.dead = self.point or _brief(sql), True
+            raise apsw.FullError("database or disk is full")
+        return True
+
+
+def _brief(sql: str) -> str:
+    """A statement without its values, as the name of a place in a program."""
+    return " ".join(_VALUES.sub("?", sql).split())[:60]

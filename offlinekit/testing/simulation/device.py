@@ -14,7 +14,7 @@ import apsw
 from offlinekit.exceptions import AlreadySent, ConstraintViolated, OfflinekitError, RecordNotFound, StoreFull
 from offlinekit.exchange import Exchanger
 from offlinekit.replica import Replica, Transaction
-from offlinekit.testing.simulation.breaking import Breaker, CrashError, full_disk
+from offlinekit.testing.simulation.breaking import Breaker, CrashError
 from offlinekit.testing.simulation.contract import OFFER, OLD, SCHEMA, Chosen, selection_of
 from offlinekit.testing.simulation.head import Clock
 from offlinekit.testing.simulation.model import Flat, Model, difference
@@ -156,7 +156,7 @@ class Device:
             if found is not None:
                 tx.delete(found)
 
-    def write(self, writing: Writing, acts: list[tuple[str, Place, Row]], *, breaker: Breaker | None = None, room: int = -1,
+    def write(self, writing: Writing, acts: list[tuple[str, Place, Row]], *, breaker: Breaker | None = None,
               fails: bool = False, mutation: Any = None) -> None:  # fmt: skip
         """One local transaction, or a correction of `mutation`; how its call ended is noted in `writing`."""
 
@@ -172,9 +172,6 @@ class Device:
         try:
             if breaker is not None:
                 with breaker.armed():
-                    run()
-            elif room >= 0:
-                with full_disk(self.replica.store.db, room):
                     run()
             else:
                 run()

@@ -16,7 +16,7 @@ from attrs import frozen
 
 from offlinekit.authority import Authority
 from offlinekit.store.sqlite import SQLiteStore
-from offlinekit.testing.simulation.breaking import Breaker, CrashError, full_disk
+from offlinekit.testing.simulation.breaking import Breaker, CrashError
 from offlinekit.testing.simulation.contract import EFFECTS, OFFER, SCHEMA, SCOPES, declare
 from offlinekit.testing.simulation.oracle import FIELDS, KEYS, History, Rows
 
@@ -110,16 +110,13 @@ class Head:
         self.stop()
         self.start()
 
-    def handle(self, body: bytes, identity: str, *, crash: Breaker | None = None, full: bool = False) -> bytes | None:
+    def handle(self, body: bytes, identity: str, *, breaker: Breaker | None = None) -> bytes | None:
         """Lets some process answer a request; None when it ended on the way."""
         process = self.rng.choice(self.processes)
         claims = self.claims[identity]
         try:
-            if crash is not None:
-                with crash.armed():
-                    return process.handle(body, identity, claims)
-            if full:
-                with full_disk(process.store._writer, self.rng.randrange(3)):  # type: ignore[attr-defined]
+            if breaker is not None:
+                with breaker.armed():
                     return process.handle(body, identity, claims)
             return process.handle(body, identity, claims)
         except CrashError:

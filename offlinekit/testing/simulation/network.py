@@ -19,7 +19,7 @@ from offlinekit.exceptions import AuthenticationRequired, Offline, OfflinekitErr
 from offlinekit.exchange import Effect, Fetch, Steps
 from offlinekit.protocol import messages as m
 from offlinekit.protocol.codec import decode_answer, decode_request
-from offlinekit.testing.simulation.breaking import Breaker, CrashError, full_disk
+from offlinekit.testing.simulation.breaking import Breaker, CrashError
 from offlinekit.testing.simulation.checkers import Option
 from offlinekit.testing.simulation.contract import Chosen
 from offlinekit.testing.simulation.device import Device
@@ -66,6 +66,7 @@ class Exchange:
     held: Mapping[str, set[int]] | None = None
     given: bytes = b""
     over: bool = False
+    sent: frozenset[bytes] = frozenset()  # the mutations of a push
     waits: int = 0  # packets of its present effect that are on their way
 
 
@@ -139,16 +140,10 @@ class Network:
     def _run(self, exchange: Exchange, answer: bytes | None) -> None:
         """Gives an answer to the exchange, or starts it; the device may crash or its disk be full meanwhile."""
         dev = exchange.dev
-        breaker = None
-        if self.hit("crash of a device"):
-            breaker = Breaker(dev.path, self.rng.choice([3, 10, 30, 60, 100]), after_commit=self.rng.random() < 0.3)
-            breaker.left = self.rng.randrange(1, breaker.left + 1)
+        breaker = self.world.breaker(dev.path, "device", 100)
         try:
             if breaker is not None:
                 with breaker.armed():
-                    effect = self._step(exchange, answer)
-            elif self.hit("disk of a device full"):
-                with full_disk(dev.replica.store.db, self.rng.randrange(3)):
                     effect = self._step(exchange, answer)
             else:
                 effect = self._step(exchange, answer)
@@ -170,6 +165,8 @@ class Network:
             self._over(exchange)
             self._uncertain(exchange, type(error).__name__, dev.arriving)
             return
+        finally:
+            self.world.ended(breaker)
         self._post(exchange, effect)
 
     def _step(self, exchange: Exchange, answer: bytes | None) -> Effect:
@@ -192,7 +189,8 @@ class Network:
             self.world.note(f"{dev.name} sends {exchange.kind} {exchange.n} {brief(effect.body)}")
             self.checkers.must(b"DRAFT" not in effect.body, "drafts", f"{dev.name} sends what never leaves the device")
             if isinstance(request, m.Push):
-                self.checkers.sent(dev, request)
+                self.checkers.sent(dev, request, exchange.sent)
+                exchange.sent = frozenset(w.id for w in request.mutations)
         packet = Packet(self._due(), exchange, exchange.sequence, effect)
         self.world.messages += 1
         if self.hit("request lost"):
@@ -288,16 +286,15 @@ class Network:
             except RecordNotFound:
                 return ProtocolError("the file has expired; ask again")
         request = decode_request(effect.body)
-        crash = None
-        if not (isinstance(request, m.Push) and request.fields) and self.hit("crash of an authority"):
-            crash = Breaker(head.path, self.rng.randrange(1, 90), after_commit=self.rng.random() < 0.4)
-        full = crash is None and self.hit("disk of an authority full")
+        # Field lists are committed before the push: who counts commits must not count that one.
+        breaker = None if isinstance(request, m.Push) and request.fields else self.world.breaker(head.path, "authority", 90)
         if self.hit("caches emptied"):
             for process in head.processes:
                 process.puller.forget()
         if isinstance(request, m.Push):
-            return self._push(exchange, effect.body, request, crash, full)
-        body = head.handle(effect.body, dev.identity, crash=crash, full=full)
+            return self._push(exchange, effect.body, request, breaker)
+        body = head.handle(effect.body, dev.identity, breaker=breaker)
+        self.world.ended(breaker)
         if body is None:
             self.world.note("a process of head office crashes")
             return None
@@ -338,7 +335,7 @@ class Network:
             dev.promises[body] = Promise(tuple(musts), groups, answer, bound, exchange.selection, puts)
             dev.strays["pull"] = [*dev.strays["pull"][-4:], body]
 
-    def _push(self, exchange: Exchange, body: bytes, request: m.Push, crash: Breaker | None, full: bool) -> bytes | None:
+    def _push(self, exchange: Exchange, body: bytes, request: m.Push, breaker: Breaker | None) -> bytes | None:
         """Lets a push be answered, and compares all that it did with what the court says."""
         dev, head, checkers = exchange.dev, self.head, self.checkers
         court = Court(head.rows, head.history, dev.identity, head.claims[dev.identity], head.attempts)
@@ -346,12 +343,13 @@ class Network:
         seen = [_Case(w, ledger[w.id].seen) for w in request.mutations]
         predicted = court.push(seen, {w.id: ledger[w.id].fields for w in request.mutations})
         known, effects, old = set(head.history.verdicts), list(head.effects), head.rows
-        answer_body = head.handle(body, dev.identity, crash=crash, full=full)
+        answer_body = head.handle(body, dev.identity, breaker=breaker)
+        self.world.ended(breaker)
         rows = head.dump()
         who = f"{dev.name} in push {exchange.n}"
         if answer_body is None:
             self.world.note("a process of head office crashes")
-            processed = crash is not None and crash.commits > 0
+            processed = breaker is not None and breaker.commits > 0
             checkers.rows_are(court.rows if processed else old, f"after a crash in a push of {who}")
             if processed:
                 head.history = court.uncounted

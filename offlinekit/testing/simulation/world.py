@@ -12,7 +12,7 @@ from typing import Any
 from attrs import frozen
 
 from offlinekit.exceptions import AlreadySent
-from offlinekit.testing.simulation.breaking import Breaker
+from offlinekit.testing.simulation.breaking import Breaker, FullDisk
 from offlinekit.testing.simulation.checkers import Checkers
 from offlinekit.testing.simulation.choices import choose, claims_of, edited
 from offlinekit.testing.simulation.contract import plain
@@ -95,6 +95,21 @@ class World:
         self.checkers.counts[f"fault: {fault}"] += 1
         self.note(fault)
         return True
+
+    def breaker(self, path: str, whose: str, most: int) -> Breaker | None:
+        """Whether a process ends, or a disk is full, in what is done next, and where."""
+        r = self.rng
+        if self.hit(f"crash of a{'n' if whose == 'authority' else ''} {whose}"):
+            return Breaker(path, r.randrange(1, r.choice([4, 10, 30, most]) + 1), after_commit=r.random() < 0.35)
+        if self.hit(f"disk of a{'n' if whose == 'authority' else ''} {whose} full"):
+            return FullDisk(path, r.randrange(1, r.choice([4, 10, 30, most]) + 1))
+        return None
+
+    def ended(self, breaker: Breaker | None) -> None:
+        """Counts where it came to an end."""
+        if breaker is not None and breaker.point:
+            kind = "disk full" if isinstance(breaker, FullDisk) else "crash"
+            self.checkers.counts[f"{kind} at: {breaker.point}"] += 1
 
     # -- running
 
@@ -301,13 +316,10 @@ class World:
         fitting += ["limited"] * all(what == "update" and p[0] == "order" for what, p, _ in acts) * 4
         intent = r.choice(fitting if r.random() < 0.96 else ["visit", "limited", "unknown"])
         writing = Writing(intent)
-        breaker, room = None, -1
-        if self.hit("crash of a device"):
-            breaker = Breaker(dev.path, r.randrange(1, 70), after_commit=r.random() < 0.4)
-        elif self.hit("disk of a device full"):
-            room = r.randrange(2)
+        breaker = self.breaker(dev.path, "device", 70)
         listed = set(dev.model.in_state("pending"))
-        dev.write(writing, acts, breaker=breaker, room=room, fails=r.random() < 0.03, mutation=mutation)
+        dev.write(writing, acts, breaker=breaker, fails=r.random() < 0.03, mutation=mutation)
+        self.ended(breaker)
         self.note(f"{dev.name} writes {intent} {acts!r}: {writing.ended} {writing.why}")
         if mutation is not None:
             self._corrected(dev, mutation.id.bytes, writing, listed)
