@@ -52,6 +52,7 @@ class Device:
         self.zone = "UTC"
         self.exchanges: dict[str, Exchange] = {}
         self.promises: dict[bytes, Promise] = {}
+        self.pushed: dict[bytes, int] = {}  # by answer: the version of the records that it left
         self.arriving: Promise | None = None
         self.views: dict[str, set[int]] = {}
         self.strays: dict[str, list[bytes]] = {"push": [], "pull": []}

@@ -66,7 +66,8 @@ class Head:
         self.processes: list[Authority] = []
         self.rows: Rows = {}
         self.effects: list[str] = []
-        self.versions: list[tuple[float, Rows]] = []
+        self.serial = 0  # of the newest version of the records
+        self.versions: list[tuple[float, int, Rows]] = []
         self.tags = 0
         self.start()
         self.db.execute("CREATE UNIQUE INDEX product_label ON product(name,price)")  # so that REPLACE deletes others
@@ -140,11 +141,12 @@ class Head:
         self.effects = [r[0] for r in self.db.execute("SELECT tag FROM effect ORDER BY n")]
         self.db.execute("COMMIT")
         self.rows = rows
-        self.versions.append((self.clock.now(), rows))
+        self.serial += 1
+        self.versions.append((self.clock.now(), self.serial, rows))
         return rows
 
-    def candidates(self) -> list[Rows]:
-        """What a pull may be answered from now, the newest first: anything that was current within the age of a snapshot."""
+    def candidates(self) -> list[tuple[int, Rows]]:
+        """What a pull may be answered from now, by number, the newest first: what was current within the age of a snapshot."""
         oldest = self.clock.now() - self.age_s
         found = [self.versions[-1]]
         for older, newer in zip(self.versions[-2::-1], self.versions[:0:-1], strict=False):
@@ -152,7 +154,7 @@ class Head:
                 break
             found.append(older)
         self.versions = found[::-1]
-        return [rows for _, rows in found]
+        return [(serial, rows) for _, serial, rows in found]
 
     def forget_versions(self) -> None:
         """The clock has jumped or the file is another: only what is there now counts."""
@@ -193,8 +195,8 @@ class Head:
                 self.day(r.randrange(-9, 3)), r.choice(["open", "done", None]), r.randrange(60), tag, r.choice("xyz"))),
             (4, lambda: self.sql(f"{verb} INTO line VALUES(?,?,?,?,?)", order, r.randrange(3), r.choice([sku, None]),
                                  r.randrange(5), tag)),
-            (2, lambda: self.sql(f"{verb} INTO product VALUES(?,?,?,?,?,?)", sku, r.choice(["Pá", "pa", "Cal", "SAL"]),
-                                 r.choice(["g0", "g1", "g2", None]), r.randrange(6), tag, r.randrange(9))),
+            (4, lambda: self.sql(f"{verb} INTO product VALUES(?,?,?,?,?,?)", sku, r.choice(["Pá", "pa", "Cal", "SAL"]),
+                                 r.choice(["g0", "g1", "g2", None]), r.randrange(3), tag, r.randrange(9))),
             (1, lambda: self.sql('DELETE FROM "order" WHERE id=?', order)),
             (1, lambda: self.sql("DELETE FROM customer WHERE code=?", f"k{r.randrange(14)}")),
             (1, lambda: self.sql("DELETE FROM product WHERE sku=?", sku)),

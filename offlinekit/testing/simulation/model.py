@@ -81,6 +81,7 @@ class Model:
         self.created: dict[Place, tuple[float, bytes]] = {}
         self.drafts: dict[int, str] = {}
         self.bounds: dict[str, float] = {}  # by group: when the bounds of its last answer were cut
+        self.since = 0  # the number of the newest version of the authority's records of which it has seen anything
         self.ever: set[bytes] = set()
 
     def copy(self) -> Model:

@@ -37,10 +37,19 @@ OWN = {c: g for g in GROUPS for c in g}
 
 
 @frozen
+class Must:
+    """What a device must hold if it was answered from some version of the records; `newest` and `oldest` are their numbers."""
+
+    rows: Rows
+    newest: int
+    oldest: int
+
+
+@frozen
 class Promise:
     """What an answer to a pull promises to whoever applies it: one of `musts` in all collections, of which it moves `groups`."""
 
-    musts: tuple[Rows, ...]
+    musts: tuple[Must, ...]
     groups: tuple[tuple[str, ...], ...]
     answer: m.Delta | m.Same
     bound: float
@@ -66,6 +75,7 @@ class Exchange:
     held: Mapping[str, set[int]] | None = None
     given: bytes = b""
     over: bool = False
+    since: int = 0  # the newest version of the records of which the device had seen anything when it asked
     sent: frozenset[bytes] = frozenset()  # the mutations of a push
     waits: int = 0  # packets of its present effect that are on their way
 
@@ -111,6 +121,7 @@ class Network:
         exchange = Exchange(
             self.count, dev, kind, steps, chosen=dev.chosen, zone=dev.zone, selection=dev.selection(), created=created,
             bounds=tuple(sorted(dev.model.bounds.values())), held={c: set(v) for c, v in dev.views.items()},
+            since=min(model.since for model in dev.models),
         )  # fmt: skip
         dev.exchanges[kind] = exchange
         self._run(exchange, None)
@@ -303,22 +314,28 @@ class Network:
         self.world.note(f"head answers {dev.name} {exchange.n}: {kind} {brief(body)}")
         self.checkers.counts[f"answer {kind}"] += 1
         rows = head.candidates()
-        tags = self.checkers.tags_of(dev.identity, rows)
+        tags = self.checkers.tags_of(dev.identity, [of for _, of in rows])
         self.checkers.no_leak(dev.identity, body, tags)
         if isinstance(answer, m.Delta | m.Same):
             self._promise(exchange, answer, body, rows, tags)
         return body
 
-    def _promise(self, exchange: Exchange, answer: m.Delta | m.Same, body: bytes, rows: list[Rows], tags: list[set[str]]) -> None:
+    def _promise(self, exchange: Exchange, answer: m.Delta | m.Same, body: bytes, rows: list[tuple[int, Rows]],
+                 tags: list[set[str]]) -> None:  # fmt: skip
         dev = exchange.dev
         now = self.head.clock.now()
         bound = max([now, *(t for t in exchange.bounds if t <= now + DAY)])
-        musts: list[Rows] = []
-        for of in rows:
+        musts: list[Must] = []
+        for serial, of in rows:
+            if serial < exchange.since:
+                continue  # a snapshot holds what the device had seen when it asked
             view = View(of, self.head.claims[dev.identity], bound, exchange.zone)
             must = view.must_hold(exchange.chosen or {}, exchange.created)
-            if must not in musts:
-                musts.append(must)
+            known = next((n for n, have in enumerate(musts) if have.rows == must), None)
+            if known is None:
+                musts.append(Must(must, serial, serial))
+            else:
+                musts[known] = evolve(musts[known], oldest=serial)
         groups: tuple[tuple[str, ...], ...] = ()
         puts: dict[str, set[int]] = {}
         if isinstance(answer, m.Delta):
@@ -365,6 +382,7 @@ class Network:
             checkers.may_be_told(dev.identity, court)
             checkers.no_leak(dev.identity, answer_body, checkers.tags_of(dev.identity, [rows]), receipts=True)
             dev.strays["push"] = [*dev.strays["push"][-4:], answer_body]
+            dev.pushed[answer_body] = head.serial
         else:
             checkers.rows_are(old, f"after an answer {kind} to {who}")
             checkers.must(head.effects == effects, "exactly once", f"an answer {kind} to {who} had effects")
@@ -387,7 +405,8 @@ class Network:
         elif exchange.kind == "push" and kind == "pushed":
             answer = decode_answer(exchange.given)
             assert isinstance(answer, m.Pushed)
-            checkers.advance(dev, what, lambda model: _answered(model, answer))
+            serial = dev.pushed.get(exchange.given, 0)
+            checkers.advance(dev, what, lambda model: _answered(model, answer, serial))
         elif kind in ("same", "delta", "bulk"):
             promise = dev.arriving if kind == "bulk" else dev.promises.get(exchange.given)
             checkers.must(promise is not None, "view", f"{dev.name} applies an answer that head office never made")
@@ -441,9 +460,10 @@ class _Case:
         self.id, self.intent, self.after, self.changes, self.seen = wire.id, wire.intent, wire.after, wire.changes, seen
 
 
-def _answered(model: Model, answer: m.Pushed) -> None:
+def _answered(model: Model, answer: m.Pushed, serial: int = 0) -> None:
     model.answered(answer.results, answer.now)
     model.forget_durable(answer.durable_through)
+    model.since = max(model.since, serial)
 
 
 def _push_options(given: bytes) -> list[Option]:
@@ -456,27 +476,25 @@ def _push_options(given: bytes) -> list[Option]:
     return [Model.unanswered] if isinstance(answer, m.NewHistory) else []
 
 
-def _applied(model: Model, promise: Promise, must: Rows) -> bool | None:
+def _applied(model: Model, promise: Promise, must: Must) -> bool | None:
     """The whole answer; False when it leaves out something that has changed."""
-    return _partly(model, promise, must, promise.groups, True, True, whole=True)
+    moved = {c for g in promise.groups for c in g}
+    for collection, rows in must.rows.items():
+        if collection not in moved and model.base[collection] != {k: model.cut(collection, r) for k, r in rows.items()}:
+            return False
+    model.since = max(model.since, must.oldest)
+    return _partly(model, promise, must, promise.groups, True, True)
 
 
-def _partly(model: Model, promise: Promise, must: Rows, groups: Iterable[tuple[str, ...]], settled: bool, durable: bool, *,
-            whole: bool = False) -> bool | None:  # fmt: skip
-    moved = {c for g in groups for c in g}
-    if whole:
-        for collection, rows in must.items():
-            if collection not in moved and model.base[collection] != {k: model.cut(collection, r) for k, r in rows.items()}:
-                return False
+def _partly(model: Model, promise: Promise, must: Must, groups: Iterable[tuple[str, ...]], settled: bool, durable: bool) -> None:
     if settled:
         model.settle(promise.answer.receipts)
-    model.move_base({c: must[c] for c in sorted(moved)})
+    model.move_base({c: must.rows[c] for g in groups for c in g})
     model.tidy()
     if durable:
         model.forget_durable(promise.answer.durable_through)
     for group in groups:
         model.bounds["+".join(group)] = promise.bound
-    return None
 
 
 def _subsets(groups: tuple[tuple[str, ...], ...]) -> list[tuple[tuple[str, ...], ...]]:

@@ -56,6 +56,7 @@ class World:
         self.trace: list[str] = []
         self.faults = {f: p for f, p in FAULTS.items() if f in ALWAYS or self.rng.random() < 0.7}
         self.time = Clock()
+        self.tempo = self.rng.choice([[0.02, 0.1, 0.1, 0.3, 5.0, 60.0], [0.02, 0.1, 0.1, 0.3, 5.0, 60.0], [0.01, 0.02, 0.04]])
         self.head = Head(folder, self.rng, ids, self.time, age_s=self.rng.choice([0.0, 0.25]))
         self.checkers = Checkers(self.head)
         self.network = Network(self, self.rng)
@@ -73,16 +74,12 @@ class World:
         for _ in range(90):
             self.head.write()
         self.head.dump()
-        faults, self.faults = self.faults, {}
-        for dev in self.devices:
-            self._rounds(dev)
-        self.faults = faults
 
     # -- the record of what happened
 
     def note(self, line: str) -> None:
         """A line of the trace."""
-        self.trace.append(f"{self.step}: {line}")
+        self.trace.append(f"{self.step}: {line.replace(str(self.folder), '')}")
 
     def digest(self) -> str:
         """Of the whole trace."""
@@ -114,7 +111,11 @@ class World:
     # -- running
 
     def run(self) -> None:
-        """All steps, then peace, then the last judgement."""
+        """A first load, all steps, then peace, then the last judgement."""
+        faults, self.faults = self.faults, {}
+        for dev in self.devices:
+            self._rounds(dev)
+        self.faults = faults
         for self.step in range(1, self.settings.steps + 1):
             self.one()
         self.settle()
@@ -123,7 +124,7 @@ class World:
     def one(self) -> None:
         """One thing happens."""
         r = self.rng
-        self.time.seconds += r.choice([0.02, 0.1, 0.1, 0.3, 5.0, 60.0])
+        self.time.seconds += r.choice(self.tempo)
         dev = r.choice(self.devices)
         for fault, happens in self.accidents(dev):
             if self.hit(fault):
@@ -176,7 +177,7 @@ class World:
 
     def skew_head(self) -> None:
         """Head office's clock is wrong for a while."""
-        self.head.clock.ahead = self.rng.choice([0.0, 0.0, 0.0, -7200.0, 2 * DAY, 25_000 * DAY])
+        self.head.clock.ahead = self.rng.choice([0.0, 0.0, -7200.0, -20 * 3600.0, -20 * 3600.0, 2 * DAY, 25_000 * DAY])
         self.head.forget_versions()
 
     def restore(self) -> None:
