@@ -29,7 +29,7 @@ def choose(rng: random.Random, day: str) -> Chosen:
     quick: dict[str, list[tuple[str, dict[str, Any]]]] = {
         "customer": [("mine", {}), ("mine", {}), ("in_city", {"city": f"c{rng.randrange(4)}"}),
                      ("in_region", {"region": "south"}), ("has_open", {})],
-        "order": [("any", {}), ("any", {}), ("recent", {}), ("big", {}), ("regional", {"region": "north"}), ("without", {})],
+        "order": [("any", {}), ("recent", {}), ("recent", {}), ("big", {}), ("regional", {"region": "north"}), ("without", {})],
         "product": [("group", {"groups": rng.sample(["g0", "g1", "g2"], rng.randrange(4))}), ("like", {"text": rng.choice("aáS")})],
         "line": [("lines", {})],
     }  # fmt: skip

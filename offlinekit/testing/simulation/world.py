@@ -56,7 +56,7 @@ class World:
         self.trace: list[str] = []
         self.faults = {f: p for f, p in FAULTS.items() if f in ALWAYS or self.rng.random() < 0.7}
         self.time = Clock()
-        self.tempo = self.rng.choice([[0.02, 0.1, 0.1, 0.3, 5.0, 60.0], [0.02, 0.1, 0.1, 0.3, 5.0, 60.0], [0.01, 0.02, 0.04]])
+        self.tempo = self.rng.choice([[0.02, 0.1, 0.1, 0.3, 5.0, 60.0], [0.02, 0.1, 0.1, 0.3, 5.0, 60.0], [0.002, 0.004]])
         self.head = Head(folder, self.rng, ids, self.time, age_s=self.rng.choice([0.0, 0.25]))
         self.checkers = Checkers(self.head)
         self.network = Network(self, self.rng)
@@ -177,7 +177,7 @@ class World:
 
     def skew_head(self) -> None:
         """Head office's clock is wrong for a while."""
-        self.head.clock.ahead = self.rng.choice([0.0, 0.0, -7200.0, -20 * 3600.0, -20 * 3600.0, 2 * DAY, 25_000 * DAY])
+        self.head.clock.ahead = self.rng.choice([0.0, -7200.0, -20 * 3600.0, 6 * 3600.0, 20 * 3600.0, 20 * 3600.0, 2 * DAY, 25_000 * DAY])
         self.head.forget_versions()
 
     def restore(self) -> None:
