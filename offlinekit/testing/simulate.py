@@ -1,7 +1,7 @@
 """Runs the simulation: `python -m offlinekit.testing.simulate --profile ci`.
 
-Profiles: `dev` takes seconds, `ci` two minutes and is the same every time, `soak` goes on until something breaks or it is stopped. A
-failure prints its seed, step and checker and the end of its trace; `--seed N` runs that seed alone, to the letter.
+Profiles: `dev` takes seconds, `ci` two minutes and is the same every time, `soak` goes on until something breaks or it is
+stopped. A failure prints its seed, step and checker and the end of its trace; `--seed N` runs that seed alone, to the letter.
 """
 
 from __future__ import annotations

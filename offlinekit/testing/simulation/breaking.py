@@ -1,8 +1,8 @@
 """How a process ends at any statement, and how a disk becomes full: faults of one file, by its path.
 
-A crash is a statement that raises, after which no statement on that file is let through: nothing can be tidied up, and closing the
-connections then loses what was not committed, as a killed process does. `after_commit` ends it when the commit is durable and its
-call has not returned. A full disk lets read, and refuses every statement that writes until the block ends.
+A crash is a statement that raises, after which no statement on that file is let through: nothing can be tidied up, and closing
+the connections then loses what was not committed, as a killed process does. `after_commit` ends it when the commit is durable and
+its call has not returned. A full disk lets read, and refuses every statement that writes until the block ends.
 """
 
 from __future__ import annotations

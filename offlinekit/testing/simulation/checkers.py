@@ -180,8 +180,7 @@ class Checkers:
                       f"{who}: {id_.hex()} is {told} ({have.message if have else ''}), not {wanted}")  # fmt: skip
             self.counts[f"mutation {wanted[0] if wanted else 'unanswered'}"] += id_ not in known
             if have is not None and want is not None and id_ not in known and want.outcome in ("accepted", "transformed"):
-                values = {(r.collection, tuple(r.key)): (None if r.gone else dict(r.values)) if r.gone or r.values is not None
-                          else None for r in have.records if r.gone or r.values is not None}  # fmt: skip
+                values = {(r.collection, tuple(r.key)): r.values for r in have.records if r.gone or r.values is not None}
                 self.must(values == dict(want.values), "outcome", f"{who}: {id_.hex()} tells {values}, not {dict(want.values)}")
         self.rows_are(before.rows, f"after a push of {who}")
         self.must(self.head.effects == effects + before.effects, "exactly once",
@@ -216,7 +215,9 @@ class Checkers:
                           f"{who} is {told.state} here, and {verdict} there")  # fmt: skip
                 self.must(told.settled, "settled", f"{who} is {told.state}, and its overlay still stands")
             elif told.state == "rejected" and not told.given_up:
-                self.must(verdict is not None and verdict.outcome == "rejected", "lost", f"{who} is refused here, {verdict} there")
+                self.must(
+                    verdict is not None and verdict.outcome == "rejected", "lost", f"{who} is refused here, {verdict} there"
+                )
 
     def tags_of(self, identity: str, rows: Iterable[Rows]) -> list[set[str]]:
         """What an identity may be told."""

@@ -30,7 +30,8 @@ def choose(rng: random.Random, day: str) -> Chosen:
         "customer": [("mine", {}), ("mine", {}), ("in_city", {"city": f"c{rng.randrange(4)}"}),
                      ("in_region", {"region": "south"}), ("has_open", {})],
         "order": [("any", {}), ("recent", {}), ("recent", {}), ("big", {}), ("regional", {"region": "north"}), ("without", {})],
-        "product": [("group", {"groups": rng.sample(["g0", "g1", "g2"], rng.randrange(4))}), ("like", {"text": rng.choice("aáS")})],
+        "product": [("group", {"groups": rng.sample(["g0", "g1", "g2"], rng.randrange(4))}),
+                    ("like", {"text": rng.choice("aáS")})],
         "line": [("lines", {})],
     }  # fmt: skip
     where: dict[str, list[Any]] = {
@@ -44,7 +45,10 @@ def choose(rng: random.Random, day: str) -> Chosen:
     if rng.random() < 0.4:  # what several people share
         chosen = {n: {"quick": {q: {}}, "picks": [], "unpicks": []} for n, q in
                   (("customer", "mine"), ("order", "any"), ("line", "lines"))}  # fmt: skip
-        return {**chosen, "product": {"quick": {"group": {"groups": ["g0", "g1"]}}, "picks": [], "unpicks": [key(rng, "product")]}}
+        return {
+            **chosen,
+            "product": {"quick": {"group": {"groups": ["g0", "g1"]}}, "picks": [], "unpicks": [key(rng, "product")]},
+        }
     for name in rng.sample(sorted(quick), rng.choice([2, 3, 3, 4])):
         c: dict[str, Any] = {"quick": dict(rng.sample(quick[name], min(len(quick[name]), rng.choice([0, 1, 1, 1, 1, 2]))))}
         if rng.random() < (0.35 if c["quick"] else 0.7):

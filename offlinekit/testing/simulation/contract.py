@@ -196,8 +196,8 @@ def declare(authority: Authority, attempts: dict[str, int]) -> None:
         orders = [*changes.inserted(Order), *(u.record for u in changes.updated(Order))]
         lines = [*changes.inserted(Line), *(u.record for u in changes.updated(Line))]
         customers = [*changes.inserted(Customer), *(u.record for u in changes.updated(Customer))]
-        for record in (*orders, *lines, *customers):
-            ctx.connection.execute("INSERT INTO effect(tag) VALUES(?)", (record.tag,))
+        for tag in (*(o.tag for o in orders), *(n.tag for n in lines), *(c.tag for c in customers)):
+            ctx.connection.execute("INSERT INTO effect(tag) VALUES(?)", (tag,))
         for order in orders:
             if order.note == "refuse":
                 raise Reject("refused", "as asked", fields=["note"])

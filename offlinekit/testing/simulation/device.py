@@ -7,7 +7,7 @@ import random
 import shutil
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import apsw
 
@@ -19,9 +19,7 @@ from offlinekit.testing.simulation.contract import OFFER, OLD, SCHEMA, Chosen, s
 from offlinekit.testing.simulation.head import Clock
 from offlinekit.testing.simulation.model import Flat, Model, difference
 from offlinekit.testing.simulation.oracle import KEYS, Place, Row
-
-if TYPE_CHECKING:  # pragma: no cover
-    from offlinekit.testing.simulation.network import Exchange, Promise
+from offlinekit.testing.simulation.promises import Promise
 
 __all__ = ["Device", "Writing"]
 
@@ -50,7 +48,7 @@ class Device:
         self.models = [Model(old)]  # more than one while nobody can know how a call ended
         self.chosen: Chosen = {}
         self.zone = "UTC"
-        self.exchanges: dict[str, Exchange] = {}
+        self.exchanges: dict[str, Any] = {}  # under way, by kind
         self.promises: dict[bytes, Promise] = {}
         self.pushed: dict[bytes, int] = {}  # by answer: the version of the records that it left
         self.arriving: Promise | None = None

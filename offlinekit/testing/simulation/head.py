@@ -136,7 +136,7 @@ class Head:
         self.db.execute("BEGIN")
         for name, fields in FIELDS.items():
             at = [fields.index(k) for k in KEYS[name]]
-            found = self.db.execute(f"SELECT {','.join(chr(34) + f + chr(34) for f in fields)} FROM \"{name}\"")
+            found = self.db.execute(f'SELECT {",".join(chr(34) + f + chr(34) for f in fields)} FROM "{name}"')
             rows[name] = {tuple(r[n] for n in at): dict(zip(fields, r, strict=True)) for r in found}
         self.effects = [r[0] for r in self.db.execute("SELECT tag FROM effect ORDER BY n")]
         self.db.execute("COMMIT")

@@ -1,17 +1,18 @@
 """The simulated line between devices and head office: messages in a queue, and what may happen to each of them.
 
-Exchanges are the library's own generators, driven by hand. A request may be lost, doubled, delayed and so overtaken, refused with 401
-or by a proxy before or after the authority has handled it; an answer may be lost, delayed, cut, replaced by a login page, or be that
-of an earlier exchange. When an answer is made, the oracle writes down what whoever applies it must hold: a promise.
+Exchanges are the library's own generators, driven by hand. A request may be lost, doubled, delayed and so overtaken, refused
+with 401 or by a proxy before or after the authority has handled it; an answer may be lost, delayed, cut, replaced by a login
+page, or be that of an earlier exchange. When an answer is made, the oracle writes down what whoever applies it must hold.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from functools import partial
 from hashlib import blake2b
 from itertools import product
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from attrs import evolve, frozen, mutable
 
@@ -20,41 +21,40 @@ from offlinekit.exchange import Effect, Fetch, Steps
 from offlinekit.protocol import messages as m
 from offlinekit.protocol.codec import decode_answer, decode_request
 from offlinekit.testing.simulation.breaking import Breaker, CrashError
-from offlinekit.testing.simulation.checkers import Option
+from offlinekit.testing.simulation.checkers import Checkers, Option
 from offlinekit.testing.simulation.contract import Chosen
 from offlinekit.testing.simulation.device import Device
-from offlinekit.testing.simulation.head import DAY
-from offlinekit.testing.simulation.model import GROUPS, Model
+from offlinekit.testing.simulation.head import DAY, Head
+from offlinekit.testing.simulation.model import GROUPS, Model, Told
 from offlinekit.testing.simulation.oracle import CREATED_S, Court, Place, Rows, View
+from offlinekit.testing.simulation.promises import Must, Promise, answered, applied, partly, push_options, subsets
 from offlinekit.view import unpack_view
 
-if TYPE_CHECKING:  # pragma: no cover
-    from offlinekit.testing.simulation.world import World
-
-__all__ = ["Exchange", "Network", "Packet", "Promise"]
+__all__ = ["Exchange", "Network", "Packet"]
 
 OWN = {c: g for g in GROUPS for c in g}
 
 
-@frozen
-class Must:
-    """What a device must hold if it was answered from some version of the records; `newest` and `oldest` are their numbers."""
+class Around(Protocol):
+    """The run that the line is part of."""
 
-    rows: Rows
-    newest: int
-    oldest: int
+    step: int
+    messages: int
+    head: Head
+    checkers: Checkers
+    ledger: dict[bytes, Told]
 
+    def note(self, line: str) -> None:
+        """A line of the trace."""
 
-@frozen
-class Promise:
-    """What an answer to a pull promises to whoever applies it: one of `musts` in all collections, of which it moves `groups`."""
+    def hit(self, fault: str) -> bool:
+        """Whether a fault happens now."""
 
-    musts: tuple[Must, ...]
-    groups: tuple[tuple[str, ...], ...]
-    answer: m.Delta | m.Same
-    bound: float
-    selection: bytes
-    puts: Mapping[str, set[int]]
+    def breaker(self, path: str, whose: str, most: int) -> Breaker | None:
+        """Whether a process ends, or a disk is full, in what is done next, and where."""
+
+    def ended(self, breaker: Breaker | None) -> None:
+        """Counts where it came to an end."""
 
 
 @mutable(eq=False)
@@ -99,7 +99,7 @@ def brief(data: bytes) -> str:
 class Network:
     """The line, its queue, and the exchanges over it."""
 
-    def __init__(self, world: World, rng: random.Random) -> None:
+    def __init__(self, world: Around, rng: random.Random) -> None:
         self.world, self.rng, self.checkers, self.head = world, rng, world.checkers, world.head
         self.queue: list[Packet] = []
         self.count = 0
@@ -406,14 +406,14 @@ class Network:
             answer = decode_answer(exchange.given)
             assert isinstance(answer, m.Pushed)
             serial = dev.pushed.get(exchange.given, 0)
-            checkers.advance(dev, what, lambda model: _answered(model, answer, serial))
+            checkers.advance(dev, what, lambda model: answered(model, answer, serial))
         elif kind in ("same", "delta", "bulk"):
             promise = dev.arriving if kind == "bulk" else dev.promises.get(exchange.given)
             checkers.must(promise is not None, "view", f"{dev.name} applies an answer that head office never made")
             assert promise is not None
             checkers.must(promise.selection == exchange.selection == dev.selection(), "selection",
                           f"{dev.name} applies an answer to another selection than the saved one")  # fmt: skip
-            options: list[Option] = [lambda model, must=must: _applied(model, promise, must) for must in promise.musts]
+            options: list[Option] = [partial(applied, promise=promise, must=must) for must in promise.musts]
             checkers.advance(dev, what, *options)
             self._move_views(dev, promise, certain=True)
             dev.arriving = None
@@ -429,16 +429,18 @@ class Network:
         what = f"{exchange.kind} {exchange.n} after {why}"
         options: list[Option] = [lambda model: None]
         if exchange.kind == "push" and exchange.given:
-            options += _push_options(exchange.given)
+            options += push_options(exchange.given)
         elif exchange.kind == "pull":
             promise = dev.promises.get(exchange.given)
             if promise is None or (isinstance(promise.answer, m.Delta) and promise.answer.file is not None):
                 promise = arriving
             if promise is not None:
-                for must, some in product(promise.musts, _subsets(promise.groups)):
+                for must, some in product(promise.musts, subsets(promise.groups)):
                     for settled, durable in ((True, True), (True, False), (False, False)):
                         if settled or GROUPS[0] not in some:
-                            options.append(lambda model, a=(must, some, settled, durable): _partly(model, promise, *a))
+                            options.append(
+                                partial(partly, promise=promise, must=must, groups=some, settled=settled, durable=durable)
+                            )
                 self._move_views(dev, promise, certain=False)
             elif exchange.given and b"new_history" in exchange.given:
                 options.append(Model.unanswered)
@@ -458,47 +460,3 @@ class _Case:
 
     def __init__(self, wire: m.WireMutation, seen: Mapping[Place, Any]) -> None:
         self.id, self.intent, self.after, self.changes, self.seen = wire.id, wire.intent, wire.after, wire.changes, seen
-
-
-def _answered(model: Model, answer: m.Pushed, serial: int = 0) -> None:
-    model.answered(answer.results, answer.now)
-    model.forget_durable(answer.durable_through)
-    model.since = max(model.since, serial)
-
-
-def _push_options(given: bytes) -> list[Option]:
-    try:
-        answer = decode_answer(given)
-    except OfflinekitError:
-        return []
-    if isinstance(answer, m.Pushed):
-        return [lambda model: _answered(model, answer)]
-    return [Model.unanswered] if isinstance(answer, m.NewHistory) else []
-
-
-def _applied(model: Model, promise: Promise, must: Must) -> bool | None:
-    """The whole answer; False when it leaves out something that has changed."""
-    moved = {c for g in promise.groups for c in g}
-    for collection, rows in must.rows.items():
-        if collection not in moved and model.base[collection] != {k: model.cut(collection, r) for k, r in rows.items()}:
-            return False
-    model.since = max(model.since, must.oldest)
-    return _partly(model, promise, must, promise.groups, True, True)
-
-
-def _partly(model: Model, promise: Promise, must: Must, groups: Iterable[tuple[str, ...]], settled: bool, durable: bool) -> None:
-    if settled:
-        model.settle(promise.answer.receipts)
-    model.move_base({c: must.rows[c] for g in groups for c in g})
-    model.tidy()
-    if durable:
-        model.forget_durable(promise.answer.durable_through)
-    for group in groups:
-        model.bounds["+".join(group)] = promise.bound
-
-
-def _subsets(groups: tuple[tuple[str, ...], ...]) -> list[tuple[tuple[str, ...], ...]]:
-    found: list[tuple[tuple[str, ...], ...]] = [()]
-    for group in groups:
-        found += [(*f, group) for f in found]
-    return found

@@ -31,7 +31,7 @@ FIELDS = {
     "line": ("order", "line", "product", "qty", "tag"),
 }
 HIDDEN = {"customer": ("blocked", "memo"), "product": ("cost",)}
-DEFAULTS = {
+DEFAULTS: dict[str, dict[str, Any]] = {
     "customer": {"orders": 0, "tag": "", "since": None, "blocked": 0, "memo": ""},
     "order": {"note": None, "qty": 1, "number": None, "tag": "", "extra": "none"},
     "line": {"qty": 1, "tag": "", "product": None},
@@ -261,7 +261,9 @@ class _Work:
 class Court:
     """Processes the mutations of one push over a copy of the rows; `rows` and `history` are then as they must be."""
 
-    def __init__(self, rows: Rows, history: History, identity: str, claims: Mapping[str, Any], attempts: Mapping[str, int]) -> None:
+    def __init__(
+        self, rows: Rows, history: History, identity: str, claims: Mapping[str, Any], attempts: Mapping[str, int]
+    ) -> None:
         self.rows: Rows = {c: dict(of) for c, of in rows.items()}
         self.history, self.identity, self.claims, self.attempts = history.copy(), identity, claims, dict(attempts)
         self.effects: list[str] = []

@@ -116,7 +116,8 @@ class World:
         for dev in self.devices:
             self._rounds(dev)
         self.faults = faults
-        for self.step in range(1, self.settings.steps + 1):
+        for step in range(1, self.settings.steps + 1):
+            self.step = step
             self.one()
         self.settle()
         self.judge()
@@ -177,7 +178,9 @@ class World:
 
     def skew_head(self) -> None:
         """Head office's clock is wrong for a while."""
-        self.head.clock.ahead = self.rng.choice([0.0, -7200.0, -20 * 3600.0, 6 * 3600.0, 20 * 3600.0, 20 * 3600.0, 2 * DAY, 25_000 * DAY])
+        self.head.clock.ahead = self.rng.choice(
+            [0.0, -7200.0, -20 * 3600.0, 6 * 3600.0, 20 * 3600.0, 20 * 3600.0, 2 * DAY, 25_000 * DAY]
+        )
         self.head.forget_versions()
 
     def restore(self) -> None:
@@ -285,10 +288,11 @@ class World:
                             "qty": r.randrange(1, 70), "number": None, "tag": tag, "extra": "mine"}  # fmt: skip
                 found.append((r.choice(["insert", "insert", "replace"]), ("order", (id_,)), row))
                 if r.random() < 0.5:
-                    line = {"order": id_, "line": 1, "product": r.choice([None, "p1"]), "qty": 2, "tag": head.tag()}
-                    found.append(("insert", ("line", (id_, 1)), line))
+                    product = r.choice([None, "p1"])
+                    one = {"order": id_, "line": 1, "product": product, "qty": 2, "tag": head.tag()}
+                    found.append(("insert", ("line", (id_, 1)), one))
             elif dice < 0.6 and orders:
-                values = r.choice([{"qty": r.randrange(1, 70)}, {"note": r.choice(notes)}, {"note": None, "qty": 3}])
+                values: Row = r.choice([{"qty": r.randrange(1, 70)}, {"note": r.choice(notes)}, {"note": None, "qty": 3}])
                 if r.random() < 0.1 and customers:
                     values = {"customer": r.choice(customers)[1][0]}
                 found.append(("update", r.choice(orders), {**values, "tag": tag}))
@@ -296,7 +300,13 @@ class World:
                 found.append(("delete", r.choice(orders), {}))
             elif dice < 0.8 and orders:
                 key = (r.choice(orders)[1][0], r.randrange(3))
-                line = {"order": key[0], "line": key[1], "product": r.choice([None, "p2"]), "qty": r.randrange(5), "tag": tag}
+                line: Row = {
+                    "order": key[0],
+                    "line": key[1],
+                    "product": r.choice([None, "p2"]),
+                    "qty": r.randrange(5),
+                    "tag": tag,
+                }
                 found.append((r.choice(["insert", "replace"]), ("line", key), line))
             elif dice < 0.9 and lines:
                 found.append(r.choice([("update", r.choice(lines), {"qty": r.randrange(5), "tag": tag}),
