@@ -155,7 +155,8 @@ class Exchanger:
         answer = yield from self._ask(start, m.Pull, report=self._report() if report else None)
         if isinstance(answer, m.Same):
             with self.store.lock:
-                if self._state(held(self.store, load=load)) != self._state(start):
+                state = self._state(start)
+                if answer.state not in (b"", state) or self._state(held(self.store, load=load)) != state:
                     return Moved("stale")
                 _check_all_there(start, ())
                 self._receipts(start, answer)
