@@ -18,7 +18,7 @@ from offlinekit.exceptions import SelectionExpired
 from offlinekit.protocol import messages as m
 from offlinekit.testing.simulation.device import Device
 from offlinekit.testing.simulation.head import Head
-from offlinekit.testing.simulation.model import Model
+from offlinekit.testing.simulation.model import Flat, Model
 from offlinekit.testing.simulation.oracle import FIELDS, Court, Rows, View
 from offlinekit.view import unpack_view
 
@@ -68,16 +68,19 @@ class Checkers:
                 if option(made) is not False:
                     possible.append(made)
         self.must(bool(possible), "view", f"{dev.name}: {what}: an answer leaves out what has changed, or is impossible")
+        drafts, states = dev.drafts(), dev.states()
         try:
-            seen, drafts, states = dev.visible(), dev.drafts(), dev.states()
+            seen: Flat | None = dev.visible()
+            self.counts["views compared"] += 1
         except SelectionExpired:
-            dev.models = _distinct(possible)[:_MODELS_MAX]
-            return
-        self.counts["views compared"] += 1
+            seen = None
+        self.must(
+            (seen is None) == dev.replica.expired, "expiry", f"{dev.name}: {what}: what is held can be read, or not, wrongly"
+        )
         fitting = []
         for model in possible:
             if (
-                model.shown() == seen
+                (seen is None or model.shown() == seen)
                 and model.drafts == drafts
                 and all(model.in_state(state) == ids for state, ids in states.items())
             ):
@@ -93,6 +96,8 @@ class Checkers:
                 lost, more = [i.hex() for i in wanted if i not in ids], [i.hex() for i in ids if i not in wanted]
                 self.fail("outbox", f"{dev.name}: {what}: {state}: lost {lost}, unexpected {more}, {len(ids)} of {len(wanted)}")
         self.must(model.drafts == drafts, "drafts", f"{dev.name}: {what}: {drafts} instead of {model.drafts}")
+        if seen is None:
+            self.fail("view", f"{dev.name}: {what}: nothing fits")
         shown = model.shown()
         lines = [f"{p} is missing: {shown[p]}" for p in shown if p not in seen]
         lines += [f"{p} is too much: {seen[p]}" for p in seen if p not in shown]
@@ -101,7 +106,8 @@ class Checkers:
 
     # -- the wire
 
-    def no_leak(self, identity: str, body: bytes, allowed: Iterable[set[str]], *, receipts: bool = False) -> None:
+    def no_leak(self, identity: str, body: bytes, allowed: Iterable[set[str]], *, receipts: bool = False,
+                hidden: bool = False) -> None:  # fmt: skip
         """No content of a record outside the scope is in an answer, and no field that does not replicate."""
         content = _content(body)
         found = set(_TAG.findall(content))
@@ -111,9 +117,10 @@ class Checkers:
         if receipts:
             told |= found & good
             good |= told
-        self.counts["leaked"] += len(found - good) + (b"HUSH" in content)
+        shows = b"HUSH" in content and not hidden
+        self.counts["leaked"] += len(found - good) + shows
         self.must(found <= good, "scope", f"{identity} was told {sorted(found - good)[:5]}")
-        self.must(b"HUSH" not in content, "hidden", f"{identity} was told a field that does not replicate")
+        self.must(not shows, "hidden", f"{identity} was told a field that does not replicate")
 
     def may_be_told(self, identity: str, court: Court) -> None:
         """What receipts may tell an identity for ever: records as they were in its scope when its mutations were answered."""
@@ -130,6 +137,17 @@ class Checkers:
             return {n: {int(str(r[0])) for r in db.execute(f'SELECT _ordinal FROM "{n}"')} for n in names}
         finally:
             db.close()
+
+    def records(self, dev: Device, collection: str, where: tuple[Any, ...], answer: m.Records) -> None:
+        """A remote read holds exactly what passes in the scope, as it is now."""
+        view = View(self.head.rows, self.head.claims[dev.identity])
+        of = self.head.rows[collection]
+        must = {k: r for k, r in of.items() if view.allowed(collection, k) and view.where(where, r) is True}
+        rows = [dict(zip(answer.fields, row, strict=True)) for row in answer.rows]
+        have = {Model.key_of(collection, r)[1]: r for r in rows}
+        self.counts["remote reads compared"] += 1
+        self.must(have == must and answer.total == len(must), "remote read",
+                  f"{dev.name} reads {sorted(have)} of {collection}, not {sorted(must)}")  # fmt: skip
 
     def drops(self, dev: Device, held: Mapping[str, set[int]], answer: m.Delta) -> None:
         """An answer names no record to be dropped that the device did not hold: its ordinal would tell of somebody else's."""

@@ -7,7 +7,15 @@ from typing import Any
 
 from offlinekit.testing.simulation.contract import Chosen
 
-__all__ = ["choose", "claims_of", "edited"]
+__all__ = ["CONDITIONS", "choose", "claims_of", "edited"]
+
+
+CONDITIONS: dict[str, list[tuple[Any, ...]]] = {  # for remote reads, which may look at fields that do not replicate
+    "customer": [("=", "blocked", 0), ("not", ("=", "city", "c1")), ("null", "since")],
+    "order": [(">=", "qty", 10), ("not", ("=", "note", "open")), ("not", ("null", "note"))],
+    "line": [("<", "qty", 3), ("not", ("null", "product"))],
+    "product": [("not", ("=", "grp", "g1")), ("<", "cost", 5), ("null", "grp")],
+}
 
 
 def claims_of(rng: random.Random, rep: str) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from offlinekit.offer import Advanced, Always, Include, Offer, Quick
 from offlinekit.schema import Collection, Field, Schema, field
 from offlinekit.selection import Choice, Selection
 
-__all__ = ["INTENTS", "OFFER", "OLD", "SCHEMA", "SCOPES", "Chosen", "declare", "selection_of"]
+__all__ = ["INTENTS", "OFFER", "OLD", "SCHEMA", "SCOPES", "Chosen", "condition", "declare", "plain", "selection_of"]
 
 
 class City(Collection):
@@ -145,16 +145,16 @@ Condition = tuple[Any, ...]
 Chosen = dict[str, dict[str, Any]]  # collection -> quick: {name: params}, where: Condition, picks, unpicks, includes
 
 
-def _condition(collection: str, c: Condition) -> Filter:
+def condition(collection: str, c: Condition) -> Filter:
     """A plain condition as a filter."""
     if c[0] == "not":
-        return ~_condition(collection, c[1])
+        return ~condition(collection, c[1])
     if c[0] in ("and", "or"):
-        one, two = _condition(collection, c[1]), _condition(collection, c[2])
+        one, two = condition(collection, c[1]), condition(collection, c[2])
         return one & two if c[0] == "and" else one | two
     f = SCHEMA.info(collection).fields[c[1]]
     value: Any = c[2] if len(c) > 2 else None
-    if f.kind.name == "date":
+    if f.kind.name == "date" and value is not None:
         value = date.fromisoformat(value)
     made: dict[str, Callable[[], Filter]] = {
         "=": lambda: f == value,
@@ -173,7 +173,7 @@ def selection_of(chosen: Chosen, identity: str, zone: str, until: float | None) 
         Choice(
             name,
             tuple((q, tuple(params.items())) for q, params in c.get("quick", {}).items()),
-            _condition(name, c["where"]) if c.get("where") else None,
+            condition(name, c["where"]) if c.get("where") else None,
             tuple(c.get("picks", ())),
             tuple(c.get("unpicks", ())),
             tuple(c.get("includes", ())),

@@ -48,6 +48,7 @@ class Device:
         self.models = [Model(old)]  # more than one while nobody can know how a call ended
         self.chosen: Chosen = {}
         self.zone = "UTC"
+        self.until: float | None = None
         self.exchanges: dict[str, Any] = {}  # under way, by kind
         self.promises: dict[bytes, Promise] = {}
         self.pushed: dict[bytes, int] = {}  # by answer: the version of the records that it left
@@ -126,10 +127,10 @@ class Device:
 
     # -- what its user does
 
-    def select(self, chosen: Chosen, zone: str) -> None:
+    def select(self, chosen: Chosen, zone: str, until: float | None = None) -> None:
         """Saves a selection."""
-        self.replica.save_selection(selection_of(chosen, self.identity, zone, None))
-        self.chosen, self.zone = chosen, zone
+        self.replica.save_selection(selection_of(chosen, self.identity, zone, until))
+        self.chosen, self.zone, self.until = chosen, zone, until
 
     def selection(self) -> bytes:
         """The saved selection."""

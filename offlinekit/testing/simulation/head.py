@@ -37,8 +37,8 @@ class Clock:
         return (self.base.now() if self.base else self.seconds) + self.ahead
 
     def monotonic(self) -> float:
-        """The same."""
-        return self.now()
+        """Seconds that no error of a clock touches."""
+        return self.base.monotonic() if self.base else self.seconds
 
 
 @frozen
@@ -142,12 +142,12 @@ class Head:
         self.db.execute("COMMIT")
         self.rows = rows
         self.serial += 1
-        self.versions.append((self.clock.now(), self.serial, rows))
+        self.versions.append((self.clock.monotonic(), self.serial, rows))
         return rows
 
     def candidates(self) -> list[tuple[int, Rows]]:
         """What a pull may be answered from now, by number, the newest first: what was current within the age of a snapshot."""
-        oldest = self.clock.now() - self.age_s
+        oldest = self.clock.monotonic() - self.age_s
         found = [self.versions[-1]]
         for older, newer in zip(self.versions[-2::-1], self.versions[:0:-1], strict=False):
             if not self.age_s or newer[0] <= oldest:
@@ -157,7 +157,7 @@ class Head:
         return [(serial, rows) for _, serial, rows in found]
 
     def forget_versions(self) -> None:
-        """The clock has jumped or the file is another: only what is there now counts."""
+        """The file is another: only what is there now counts."""
         self.versions = self.versions[-1:]
 
     # -- plain writers

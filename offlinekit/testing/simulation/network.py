@@ -8,29 +8,30 @@ page, or be that of an earlier exchange. When an answer is made, the oracle writ
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
 from functools import partial
-from hashlib import blake2b
 from itertools import product
 from typing import Any, Protocol
 
-from attrs import evolve, frozen, mutable
+from attrs import evolve
 
 from offlinekit.exceptions import AuthenticationRequired, Offline, OfflinekitError, ProtocolError, RecordNotFound, TransportError
 from offlinekit.exchange import Effect, Fetch, Steps
 from offlinekit.protocol import messages as m
 from offlinekit.protocol.codec import decode_answer, decode_request
+from offlinekit.query import Query
 from offlinekit.testing.simulation.breaking import Breaker, CrashError
 from offlinekit.testing.simulation.checkers import Checkers, Option
-from offlinekit.testing.simulation.contract import Chosen
+from offlinekit.testing.simulation.choices import CONDITIONS
+from offlinekit.testing.simulation.contract import Chosen, condition, selection_of
 from offlinekit.testing.simulation.device import Device
+from offlinekit.testing.simulation.exchanges import Case, Exchange, Packet, brief
 from offlinekit.testing.simulation.head import DAY, Head
 from offlinekit.testing.simulation.model import GROUPS, Model, Told
-from offlinekit.testing.simulation.oracle import CREATED_S, Court, Place, Rows, View
+from offlinekit.testing.simulation.oracle import CREATED_S, Court, Rows, View
 from offlinekit.testing.simulation.promises import Must, Promise, answered, applied, partly, push_options, subsets
 from offlinekit.view import unpack_view
 
-__all__ = ["Exchange", "Network", "Packet"]
+__all__ = ["Network"]
 
 OWN = {c: g for g in GROUPS for c in g}
 
@@ -57,45 +58,6 @@ class Around(Protocol):
         """Counts where it came to an end."""
 
 
-@mutable(eq=False)
-class Exchange:
-    """One exchange under way."""
-
-    n: int
-    dev: Device
-    kind: str
-    steps: Steps
-    effect: Effect | None = None
-    sequence: int = 0
-    chosen: Chosen | None = None
-    zone: str = "UTC"
-    selection: bytes = b""
-    created: tuple[Place, ...] = ()
-    bounds: tuple[float, ...] = ()
-    held: Mapping[str, set[int]] | None = None
-    given: bytes = b""
-    over: bool = False
-    since: int = 0  # the newest version of the records of which the device had seen anything when it asked
-    sent: frozenset[bytes] = frozenset()  # the mutations of a push
-    waits: int = 0  # packets of its present effect that are on their way
-
-
-@frozen
-class Packet:
-    """A request on its way, or an answer on its way back."""
-
-    due: int
-    exchange: Exchange
-    sequence: int
-    effect: Effect
-    answer: bytes | Exception | None = None
-
-
-def brief(data: bytes) -> str:
-    """Bytes for the trace."""
-    return blake2b(data, digest_size=4).hexdigest()
-
-
 class Network:
     """The line, its queue, and the exchanges over it."""
 
@@ -110,8 +72,8 @@ class Network:
 
     # -- exchanges
 
-    def begin(self, dev: Device, kind: str, steps: Steps | None = None) -> Exchange | None:
-        """Starts a push or a pull, unless one is under way."""
+    def begin(self, dev: Device, kind: str, steps: Steps | None = None, wanted: Any = None) -> None:
+        """Starts an exchange; of each kind there is one at a time."""
         self.give_up(dev, kind)
         self.count += 1
         if steps is None:
@@ -121,11 +83,23 @@ class Network:
         exchange = Exchange(
             self.count, dev, kind, steps, chosen=dev.chosen, zone=dev.zone, selection=dev.selection(), created=created,
             bounds=tuple(sorted(dev.model.bounds.values())), held={c: set(v) for c, v in dev.views.items()},
-            since=min(model.since for model in dev.models),
+            since=min(model.since for model in dev.models), wanted=wanted,
+            base={c: set(rows) for c, rows in dev.model.base.items()} if len(dev.models) == 1 else None,
         )  # fmt: skip
         dev.exchanges[kind] = exchange
         self._run(exchange, None)
-        return exchange
+
+    def query(self, dev: Device, collection: str, rng: random.Random) -> None:
+        """A remote read: whatever lies in the scope, held or not."""
+        where = rng.choice(CONDITIONS[collection])
+        query = Query(collection, condition(collection, where), total=True, limit=1000)
+        self.begin(dev, "query", dev.exchanger.query(query), wanted=(collection, where))
+
+    def preview(self, dev: Device, chosen: Chosen) -> None:
+        """What another selection would bring."""
+        self.give_up(dev, "preview")
+        candidate = selection_of(chosen, dev.identity, dev.zone, None)
+        self.begin(dev, "preview", dev.exchanger.preview(candidate), wanted=chosen)
 
     def give_up(self, dev: Device, kind: str) -> None:
         """The device waits no longer for an answer."""
@@ -315,16 +289,44 @@ class Network:
         self.checkers.counts[f"answer {kind}"] += 1
         rows = head.candidates()
         tags = self.checkers.tags_of(dev.identity, [of for _, of in rows])
-        self.checkers.no_leak(dev.identity, body, tags)
+        self.checkers.no_leak(dev.identity, body, tags, hidden=isinstance(answer, m.Records))
+        if isinstance(answer, m.Records):
+            collection, where = exchange.wanted
+            self.checkers.records(dev, collection, where, answer)
+        if isinstance(answer, m.Previewed):
+            self._previewed(exchange, answer, rows)
         if isinstance(answer, m.Delta | m.Same):
             self._promise(exchange, answer, body, rows, tags)
         return body
 
+    def _bound(self, exchange: Exchange) -> float:
+        """When head office cuts time bounds: now, and never before it did for this device, by a day at most."""
+        now = self.head.clock.now()
+        return max([now, *(t for t in exchange.bounds if t <= now + DAY)])
+
+    def _previewed(self, exchange: Exchange, answer: m.Previewed, rows: list[tuple[int, Rows]]) -> None:
+        """A preview counts what a pull would leave and drop."""
+        if exchange.base is None or exchange.over:
+            return
+        claims = self.head.claims[exchange.dev.identity]
+        musts = [
+            View(of, claims, self._bound(exchange), exchange.zone).must_hold(exchange.wanted, exchange.created) for _, of in rows
+        ]
+        # A pull may have been applied while the preview was under way: then it may count against what is held since.
+        bases = [exchange.base, *({c: set(rows) for c, rows in model.base.items()} for model in exchange.dev.models)]
+        self.checkers.counts["previews compared"] += 1
+        for collection in OWN:
+            part = answer.collections.get(collection, m.PreviewPart())
+            said = (part.hold, part.drop)
+            possible = {
+                (len(must[collection]), len(base[collection] - must[collection].keys())) for must in musts for base in bases
+            }
+            self.checkers.must(said in possible, "preview", f"{exchange.dev.name} is told {said} of {collection}, not {possible}")
+
     def _promise(self, exchange: Exchange, answer: m.Delta | m.Same, body: bytes, rows: list[tuple[int, Rows]],
                  tags: list[set[str]]) -> None:  # fmt: skip
         dev = exchange.dev
-        now = self.head.clock.now()
-        bound = max([now, *(t for t in exchange.bounds if t <= now + DAY)])
+        bound = self._bound(exchange)
         musts: list[Must] = []
         for serial, of in rows:
             if serial < exchange.since:
@@ -357,7 +359,7 @@ class Network:
         dev, head, checkers = exchange.dev, self.head, self.checkers
         court = Court(head.rows, head.history, dev.identity, head.claims[dev.identity], head.attempts)
         ledger = self.world.ledger
-        seen = [_Case(w, ledger[w.id].seen) for w in request.mutations]
+        seen = [Case(w, ledger[w.id].seen) for w in request.mutations]
         predicted = court.push(seen, {w.id: ledger[w.id].fields for w in request.mutations})
         known, effects, old = set(head.history.verdicts), list(head.effects), head.rows
         answer_body = head.handle(body, dev.identity, breaker=breaker)
@@ -453,10 +455,3 @@ class Network:
                 for name, part in group.collections.items():
                     new = (dev.views.get(name, set()) | promise.puts.get(name, set())) - set(unpack_view(part.drop))
                     dev.views[name] = new if certain else new | dev.views.get(name, set())
-
-
-class _Case:
-    """A mutation on the wire, with what its device showed before it."""
-
-    def __init__(self, wire: m.WireMutation, seen: Mapping[Place, Any]) -> None:
-        self.id, self.intent, self.after, self.changes, self.seen = wire.id, wire.intent, wire.after, wire.changes, seen

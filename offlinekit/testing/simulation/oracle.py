@@ -398,10 +398,14 @@ class Court:
             owner = self.rows["customer"].get((w.values["customer"],))
             if owner is not None:
                 self.rows["customer"][w.values["customer"],] = {**owner, "orders": owner["orders"] + 1}
+        before = set(self.rows["order"])
+        after = (before - {o.place[1] for o in live("order", "delete")}) | {o.place[1] for o in live("order", "insert")}
+        there = before
         for w in live("line", "insert"):
             assert w.values is not None
-            key = (w.values["order"],)
-            if key not in self.rows["order"] and not any(o.place[1] == key for o in live("order", "insert")):
+            if (w.values["order"],) not in there:
+                there = after  # the hook lets the records be written, and looks again
+            if (w.values["order"],) not in there:
                 raise _Refused("no_order")
 
     def _write(self, w: _Work) -> None:

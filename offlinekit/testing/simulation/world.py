@@ -11,7 +11,8 @@ from typing import Any
 
 from attrs import frozen
 
-from offlinekit.exceptions import AlreadySent
+from offlinekit.exceptions import AlreadySent, SelectionExpired
+from offlinekit.testing.simulation.acts import acts_of
 from offlinekit.testing.simulation.breaking import Breaker, FullDisk
 from offlinekit.testing.simulation.checkers import Checkers
 from offlinekit.testing.simulation.choices import choose, claims_of, edited
@@ -20,7 +21,7 @@ from offlinekit.testing.simulation.device import Device, Writing
 from offlinekit.testing.simulation.head import DAY, Clock, Head
 from offlinekit.testing.simulation.model import Model, Told, fields_of
 from offlinekit.testing.simulation.network import Network
-from offlinekit.testing.simulation.oracle import Place, Row, Rows
+from offlinekit.testing.simulation.oracle import Rows
 
 __all__ = ["FAULTS", "Settings", "World"]
 
@@ -33,7 +34,8 @@ FAULTS: dict[str, float] = {
     "crash of a device": 0.05, "disk of a device full": 0.03, "crash of an authority": 0.04, "disk of an authority full": 0.02,
     "caches emptied": 0.1, "partition": 0.02, "clock of a device": 0.03, "clock of head office": 0.02, "backup": 0.03,
     "restore": 0.012, "writes past a restore": 0.5, "file rolled back": 0.012, "file copied": 0.006, "claims changed": 0.02,
-    "selection edited": 0.04, "schema upgraded": 0.02, "process restarted": 0.02, "hook fails": 0.08, "days pass": 0.02,
+    "selection edited": 0.04,
+    "selection ends": 0.25, "schema upgraded": 0.02, "process restarted": 0.02, "hook fails": 0.08, "days pass": 0.02,
 }  # fmt: skip
 ALWAYS = ("reordered", "writes past a restore", "backup", "selection edited")  # they are no faults by themselves
 
@@ -62,7 +64,7 @@ class World:
         self.network = Network(self, self.rng)
         self.ledger: dict[bytes, Told] = {}
         self.made = 0
-        self.saved: list[tuple[Path, str, list[Model], Any, str, dict[str, set[int]]]] = []
+        self.saved: list[tuple[Path, str, list[Model], Any, dict[str, set[int]]]] = []
         self.devices: list[Device] = []
         for n in range(settings.devices):
             identity = ("ana", "bob", "cyd", "dan", "eva", "flo")[n % 6]
@@ -142,8 +144,10 @@ class World:
             self.start(dev, r.choice(["push", "push", "pull"]))
         elif dice < 0.92:
             self.start(dev, "pull")
-        elif dice < 0.98:
+        elif dice < 0.96:
             self.resolve(dev)
+        elif dice < 0.98:
+            self.ask(dev)
         else:
             self.draft(dev)
 
@@ -170,6 +174,14 @@ class World:
         if exchange is None or exchange.waits == 0 or self.rng.random() < 0.1:
             self.network.begin(dev, kind)
 
+    def ask(self, dev: Device) -> None:
+        """A user looks at what is not held, or at what another selection would bring."""
+        r, network = self.rng, self.network
+        if r.random() < 0.5:
+            network.query(dev, r.choice(["customer", "order", "line", "product"]), r)
+        else:
+            network.preview(dev, edited(r, dev.chosen, self.head.day()))
+
     # -- accidents
 
     def skew(self, dev: Device) -> None:
@@ -181,7 +193,6 @@ class World:
         self.head.clock.ahead = self.rng.choice(
             [0.0, -7200.0, -20 * 3600.0, 6 * 3600.0, 20 * 3600.0, 20 * 3600.0, 2 * DAY, 25_000 * DAY]
         )
-        self.head.forget_versions()
 
     def restore(self) -> None:
         """A backup of less than the days that head office has promised to keep is put back."""
@@ -206,7 +217,7 @@ class World:
         place = self.folder / f"saved{len(self.saved)}"
         dev.copy_to(place)
         views = {c: set(v) for c, v in dev.views.items()}
-        self.saved.append((place, dev.name, [m.copy() for m in dev.models], dev.chosen, dev.zone, views))
+        self.saved.append((place, dev.name, [m.copy() for m in dev.models], (dev.chosen, dev.zone, dev.until), views))
         dev.open()
 
     def roll_back(self, dev: Device) -> None:
@@ -215,7 +226,7 @@ class World:
         if not mine:
             self.save(dev)
             return
-        place, _, models, dev.chosen, dev.zone, views = self.rng.choice(mine)
+        place, _, models, (dev.chosen, dev.zone, dev.until), views = self.rng.choice(mine)
         self._close(dev)
         shutil.rmtree(dev.folder)
         shutil.copytree(place, dev.folder)
@@ -234,7 +245,8 @@ class World:
         dev.open()
         other = Device(folder, dev.identity, self.time, self.ids, old=dev.model.old)
         other.models = [m.copy() for m in dev.models]
-        other.chosen, other.zone, other.views = dev.chosen, dev.zone, {c: set(v) for c, v in dev.views.items()}
+        other.chosen, other.zone, other.until = dev.chosen, dev.zone, dev.until
+        other.views = {c: set(v) for c, v in dev.views.items()}
         other.copied = dev.copied = True
         self.devices.append(other)
         self.checkers.advance(other, "copied", lambda model: None)
@@ -245,7 +257,10 @@ class World:
 
     def edit(self, dev: Device) -> None:
         """Somebody edits a selection, perhaps while an answer to the former one is on its way."""
-        dev.select(edited(self.rng, dev.chosen, self.head.day()), self.rng.choice(["UTC", "America/Sao_Paulo", "Asia/Tokyo"]))
+        r, until = self.rng, None
+        if self.hit("selection ends"):
+            until = self.head.clock.now() + r.choice([1.0, 600.0, 6 * 3600.0, DAY])
+        dev.select(edited(r, dev.chosen, self.head.day()), r.choice(["UTC", "America/Sao_Paulo", "Asia/Tokyo"]), until)
         self.note(f"{dev.name} chooses {plain(dev.chosen)}")
 
     def upgrade(self, dev: Device) -> None:
@@ -268,60 +283,15 @@ class World:
 
     # -- what users do
 
-    def acts(self, dev: Device, shown: dict[Place, Row]) -> list[tuple[str, Place, Row]]:
-        """The writes of one transaction."""
-        r, head = self.rng, self.head
-        orders = [p for p in sorted(shown, key=repr) if p[0] == "order"]
-        customers = [p for p in sorted(shown, key=repr) if p[0] == "customer"]
-        lines = [p for p in sorted(shown, key=repr) if p[0] == "line"]
-        found: list[tuple[str, Place, Row]] = []
-        notes = ["open", "open", "done", None, None, "number", "number", "refuse"]
-        if self.hit("hook fails"):
-            notes = ["fail", "hiccup", "hiccup"]
-        for _ in range(r.choice([1, 1, 1, 2, 3])):
-            dice, tag = r.random(), head.tag()
-            if dice < 0.35 or not (customers or orders):
-                self.made += 1
-                id_ = r.choice([f"o{r.randrange(14)}", f"{dev.name}{self.made}", f"{dev.name}{self.made}"])
-                owner = r.choice(customers)[1][0] if customers and r.random() < 0.9 else f"k{r.randrange(8)}"
-                row: Row = {"id": id_, "customer": owner, "day": head.day(r.randrange(-5, 2)), "note": r.choice(notes),
-                            "qty": r.randrange(1, 70), "number": None, "tag": tag, "extra": "mine"}  # fmt: skip
-                found.append((r.choice(["insert", "insert", "replace"]), ("order", (id_,)), row))
-                if r.random() < 0.5:
-                    product = r.choice([None, "p1"])
-                    one = {"order": id_, "line": 1, "product": product, "qty": 2, "tag": head.tag()}
-                    found.append(("insert", ("line", (id_, 1)), one))
-            elif dice < 0.6 and orders:
-                values: Row = r.choice([{"qty": r.randrange(1, 70)}, {"note": r.choice(notes)}, {"note": None, "qty": 3}])
-                if r.random() < 0.1 and customers:
-                    values = {"customer": r.choice(customers)[1][0]}
-                found.append(("update", r.choice(orders), {**values, "tag": tag}))
-            elif dice < 0.68 and orders:
-                found.append(("delete", r.choice(orders), {}))
-            elif dice < 0.8 and orders:
-                key = (r.choice(orders)[1][0], r.randrange(3))
-                line: Row = {
-                    "order": key[0],
-                    "line": key[1],
-                    "product": r.choice([None, "p2"]),
-                    "qty": r.randrange(5),
-                    "tag": tag,
-                }
-                found.append((r.choice(["insert", "replace"]), ("line", key), line))
-            elif dice < 0.9 and lines:
-                found.append(r.choice([("update", r.choice(lines), {"qty": r.randrange(5), "tag": tag}),
-                                       ("delete", r.choice(lines), {})]))  # fmt: skip
-            elif customers:
-                values = r.choice([{"name": r.choice(["Zé", "Ana"])}, {"city": r.choice(["c1", None])},
-                                   {"rep": f"r{r.randrange(2)}"}])  # fmt: skip
-                found.append(("update", r.choice(customers), {**values, "tag": tag}))
-        return found
-
     def write(self, dev: Device, mutation: Any = None) -> None:
         """A local transaction, or the correction of a mutation."""
         r = self.rng
+        if dev.replica.expired:
+            self._locked(dev)
+            return
         before = dev.visible()
-        acts = self.acts(dev, before)
+        self.made += 1
+        acts = acts_of(r, self.head, f"{dev.name}{self.made}", before, hook_fails=self.hit("hook fails"))
         fitting = ["sell"] * 4
         fitting += ["visit"] * all(p[0] == "customer" for _, p, _ in acts) * 4
         fitting += ["limited"] * all(what == "update" and p[0] == "order" for what, p, _ in acts) * 4
@@ -346,6 +316,17 @@ class World:
             return
         changes = dev.changes(writing, before)
         self.checkers.advance(dev, "transaction", lambda model: self._note(model, writing, changes, before))
+
+    def _locked(self, dev: Device) -> None:
+        """The selection is over: no new document is begun, and its user renews it, for the next pull."""
+        try:
+            dev.replica.transaction("sell")
+        except SelectionExpired:
+            self.checkers.counts["locked out"] += 1
+        else:
+            self.checkers.fail("expiry", f"{dev.name} begins a document after the end of its selection")
+        if self.rng.random() < 0.5:
+            dev.select(dev.chosen, dev.zone)
 
     def _note(self, model: Model, writing: Writing, changes: Any, before: Any) -> None:
         self.ledger[writing.id] = model.note(writing.id, writing.intent, changes, before)
@@ -418,10 +399,11 @@ class World:
         self.faults = {}
         self.network.queue.clear()
         self.head.clock.ahead = 0.0
-        self.head.forget_versions()
         self.time.seconds += 60.0
         for dev in self.devices:
             dev.clock.ahead, dev.cut_off = 0.0, 0
+            if dev.until is not None:
+                dev.select(dev.chosen, dev.zone)
             for kind in list(dev.exchanges):
                 self.network.give_up(dev, kind)
         for _ in range(2):  # the second time for what others have sent meanwhile
