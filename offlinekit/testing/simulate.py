@@ -2,6 +2,7 @@
 
 Profiles: `dev` takes seconds, `ci` two minutes and is the same every time, `soak` goes on until something breaks or it is
 stopped. A failure prints its seed, step and checker and the end of its trace; `--seed N` runs that seed alone, to the letter.
+A whole profile also fails when it never met some kind of fault.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from pathlib import Path
 
 from attrs import Factory, frozen, mutable
 
-from offlinekit.testing.simulation import FAULTS, Settings, ViolationError, World
+from offlinekit.testing.simulation import KINDS, Settings, ViolationError, World
 
 __all__ = ["PROFILES", "Outcome", "Profile", "main", "run_seed", "run_seeds"]
 
@@ -118,7 +119,7 @@ def figures(profile: str, total: Counter[str], failures: list[Outcome], seconds:
     git = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, encoding="utf-8", check=False)
     named = {"runs": total["runs"], "steps": total["steps"], "messages": total["messages"]}
     named |= {n: total[n] for n in ("lost", "doubled", "leaked", "unsettled", "views compared", "authority compared")}
-    faults = {f: total[f"fault: {f}"] for f in FAULTS} | {"lost in a partition": total["fault: lost in a partition"]}
+    faults = {f: total[f"fault: {f}"] for f in KINDS}
     rest = {n: c for n, c in sorted(total.items()) if n not in named and ": " not in n}
     places = {kind: sum(1 for n in total if n.startswith(f"{kind} at: ")) for kind in ("crash", "disk full")}
     return {
@@ -168,8 +169,12 @@ def main(argv: list[str] | None = None) -> int:
         args.json.parent.mkdir(parents=True, exist_ok=True)
         found = figures(args.profile, total, failures, seconds)
         args.json.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    whole = args.seed is None and args.runs is None and args.steps is None
+    never = [f for f in KINDS if not total[f"fault: {f}"]] if whole and not failures else []
+    if never:
+        print(f"never met: {', '.join(never)}; a run that met no such fault proves nothing about it")
     print(f"{total['runs']} runs, {total['steps']} steps, {total['messages']} messages, {len(failures)} failed, {seconds:.0f} s")
-    return 1 if failures else 0
+    return 1 if failures or never else 0
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from offlinekit.testing.simulate import PROFILES, Outcome, add, run_seed, run_seeds
-from offlinekit.testing.simulation import FAULTS, Settings
+from offlinekit.testing.simulation import KINDS, Settings
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -28,7 +28,7 @@ def test_every_promise_holds_under_every_fault() -> None:
     for counted in ("mutation accepted", "mutation transformed", "mutation rejected", "mutation parked", "files", "pull delta",
                     "push new_history", "corrections done", "given up"):  # fmt: skip
         assert total[counted], counted
-    assert [f for f in FAULTS if not total[f"fault: {f}"]] == []
+    assert [f for f in KINDS if not total[f"fault: {f}"]] == []
 
 
 @pytest.mark.slow

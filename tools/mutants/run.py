@@ -57,14 +57,24 @@ def hunted(folder: Path, time_s: float) -> dict[str, Any]:
     return {"found": True, "seed": int(seed), "step": int(step), "checker": checker, "detail": detail[:300], "seconds": seconds}
 
 
+def _git(*command: str) -> str | None:
+    """What git says of this repository; None where it has nothing to say."""
+    said = subprocess.run(["git", *command], capture_output=True, encoding="utf-8", check=False, cwd=ROOT)
+    return said.stdout.strip() or None if said.returncode == 0 else None
+
+
 def main() -> int:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", default="", help="mutants whose names contain this")
     parser.add_argument("--time", type=float, default=TIME_S, help="seconds for each")
+    parser.add_argument("--rotate", type=int, help="only so many: others at each commit")
     parser.add_argument("--check", action="store_true", help="only see that all of them fit")
     args = parser.parse_args()
     mutants = [m for m in tomllib.loads(MUTANTS.read_text(encoding="utf-8"))["mutant"] if args.only in m["name"]]
+    if args.rotate is not None:
+        first = args.rotate * int(_git("rev-list", "--count", "HEAD") or 0)
+        mutants = [mutants[(first + n) % len(mutants)] for n in range(args.rotate)]
     results = []
     for mutant in mutants:
         with tempfile.TemporaryDirectory() as name:
@@ -81,8 +91,7 @@ def main() -> int:
         print(f"{len(mutants)} mutants fit")
         return 0
     missed = [r["mutant"] for r in results if not r["found"]]
-    git = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, encoding="utf-8", check=False, cwd=ROOT)
-    report = {"commit": git.stdout.strip() or None, "date": datetime.now(UTC).isoformat(timespec="seconds"),
+    report = {"commit": _git("rev-parse", "HEAD"), "date": datetime.now(UTC).isoformat(timespec="seconds"),
               "planted": len(results), "found": len(results) - len(missed), "mutants": results}  # fmt: skip
     target = ROOT / "build" / "mutants.json"
     target.parent.mkdir(exist_ok=True)

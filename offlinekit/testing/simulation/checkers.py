@@ -140,7 +140,7 @@ class Checkers:
 
     def records(self, dev: Device, collection: str, where: tuple[Any, ...], answer: m.Records) -> None:
         """A remote read holds exactly what passes in the scope, as it is now."""
-        view = View(self.head.rows, self.head.claims[dev.identity])
+        view = View(self.head.rows, self.head.rights(dev.identity))
         of = self.head.rows[collection]
         must = {k: r for k, r in of.items() if view.allowed(collection, k) and view.where(where, r) is True}
         rows = [dict(zip(answer.fields, row, strict=True)) for row in answer.rows]
@@ -239,7 +239,7 @@ class Checkers:
 
     def tags_of(self, identity: str, rows: Iterable[Rows]) -> list[set[str]]:
         """What an identity may be told."""
-        return [View(of, self.head.claims[identity]).tags() for of in rows]
+        return [View(of, self.head.rights(identity)).tags() for of in rows]
 
 
 def _content(body: bytes) -> bytes:

@@ -12,13 +12,17 @@ from datetime import date
 from typing import Any
 
 from offlinekit.authority import Authority, Changes, Context
+from offlinekit.conflict import MergeFields, Policy
 from offlinekit.exceptions import Reject
 from offlinekit.nodes import Filter, claim, everything, param, today
 from offlinekit.offer import Advanced, Always, Include, Offer, Quick
 from offlinekit.schema import Collection, Field, Schema, field
 from offlinekit.selection import Choice, Selection
 
-__all__ = ["INTENTS", "OFFER", "OLD", "SCHEMA", "SCOPES", "Chosen", "condition", "declare", "plain", "selection_of"]
+__all__ = [
+    "CONFLICTS", "EFFECTS", "INTENTS", "NARROW", "OFFER", "OLD", "SCHEMA", "SCOPES", "Chosen", "condition", "declare", "plain",
+    "selection_of",
+]  # fmt: skip
 
 
 class City(Collection):
@@ -117,6 +121,9 @@ SCOPES: dict[type[Collection], Filter] = {
     Line: Line.order.within(everything),
     Product: ~Product.grp.is_in(claim("hide")),
 }
+# What another version of the service declares.
+NARROW: dict[type[Collection], Filter] = {**SCOPES, City: ~City.region.is_null()}
+CONFLICTS: dict[type[Collection], Policy] = {Line: "authority_wins", Customer: MergeFields({"tag"})}
 OFFER = Offer(
     Quick("mine", Customer, everything),
     Quick("in_city", Customer, Customer.city == param("city")),

@@ -17,7 +17,7 @@ from attrs import frozen
 from offlinekit.authority import Authority
 from offlinekit.store.sqlite import SQLiteStore
 from offlinekit.testing.simulation.breaking import Breaker, CrashError
-from offlinekit.testing.simulation.contract import EFFECTS, OFFER, SCHEMA, SCOPES, declare
+from offlinekit.testing.simulation.contract import CONFLICTS, EFFECTS, NARROW, OFFER, SCHEMA, SCOPES, declare
 from offlinekit.testing.simulation.oracle import FIELDS, KEYS, History, Rows
 
 __all__ = ["DAY", "START", "Backup", "Clock", "Head"]
@@ -63,6 +63,9 @@ class Head:
         self.backups: list[Backup] = []
         self.taken = 0
         self.epoch = 0  # how often a backup was put back
+        self.narrow = False  # whether the narrow scopes are declared
+        self.last: dict[str, Authority] = {}  # by identity: the process that answered before
+        self.others = self.compacted = 0  # answers of another process than the last one's; receipts made compact
         self.processes: list[Authority] = []
         self.rows: Rows = {}
         self.effects: list[str] = []
@@ -89,8 +92,8 @@ class Head:
         store._publisher._watch = lambda age_s: None  # type: ignore[method-assign]  # real time has no part in a simulation
         store._writer.pragma("synchronous", "off")  # processes end here, power does not
         authority = Authority(
-            store, SCHEMA, offer=OFFER, scopes=SCOPES,
-            conflicts={SCHEMA.info("line").cls: "authority_wins"}, files=str(self.folder / "files"), snapshot_age_s=self.age_s,
+            store, SCHEMA, offer=OFFER, scopes=NARROW if self.narrow else SCOPES, conflicts=CONFLICTS,
+            files=str(self.folder / "files"), snapshot_age_s=self.age_s,
             random=self.ids.randbytes,
         )  # fmt: skip
         authority.puller.inline_rows = 9
@@ -100,6 +103,7 @@ class Head:
     def stop(self) -> None:
         """Ends all processes, wherever they are."""
         for process in self.processes:
+            self.compacted += process.pusher.counts.get("compacted", 0)
             with suppress(Exception):
                 process.close()
         for db in apsw.connections():
@@ -114,6 +118,8 @@ class Head:
     def handle(self, body: bytes, identity: str, *, breaker: Breaker | None = None) -> bytes | None:
         """Lets some process answer a request; None when it ended on the way."""
         process = self.rng.choice(self.processes)
+        self.others += process is not self.last.get(identity, process)
+        self.last[identity] = process
         claims = self.claims[identity]
         try:
             if breaker is not None:
@@ -123,6 +129,15 @@ class Head:
         except CrashError:
             self.restart()
             return None
+
+    def rights(self, identity: str) -> dict[str, Any]:
+        """What the oracle must know of an asker: claims, and which scopes are declared."""
+        return {**self.claims[identity], "narrow": self.narrow}
+
+    def change_scopes(self) -> None:
+        """A new version of the service declares other scopes."""
+        self.narrow = not self.narrow
+        self.restart()
 
     def fetch(self, name: str, offset: int, identity: str) -> bytes:
         """A piece of a file, from some process."""

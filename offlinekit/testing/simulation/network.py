@@ -216,6 +216,8 @@ class Network:
             answer = AuthenticationRequired("sign in again")
         elif self.hit("5xx before"):
             answer = Offline("502")
+        elif not isinstance(packet.effect, Fetch) and self.hit("request cut"):
+            answer = self._cut(exchange, packet.effect.body)
         else:
             answer = self._ask(exchange, packet.effect)
             if answer is not None and self.hit("5xx after"):
@@ -225,6 +227,17 @@ class Network:
         if isinstance(answer, bytes):
             answer = self._damaged(exchange, answer)
         self._enqueue(Packet(self._due(), exchange, packet.sequence, packet.effect, answer))
+
+    def _cut(self, exchange: Exchange, body: bytes) -> bytes | None:
+        """A request of which only a part arrived is refused, and nothing comes of it."""
+        answer = self.head.handle(body[: self.rng.randrange(len(body))], exchange.dev.identity)
+        assert answer is not None
+        refused = decode_answer(answer)
+        self.checkers.must(isinstance(refused, m.Refused), "request cut", f"a cut request is answered {refused}")
+        before = self.head.rows
+        self.head.dump()
+        self.checkers.rows_are(before, "after a request that was cut")
+        return answer
 
     def _damaged(self, exchange: Exchange, answer: bytes) -> bytes:
         """What the line makes of an answer."""
@@ -308,7 +321,7 @@ class Network:
         """A preview counts what a pull would leave and drop."""
         if exchange.base is None or exchange.over:
             return
-        claims = self.head.claims[exchange.dev.identity]
+        claims = self.head.rights(exchange.dev.identity)
         musts = [
             View(of, claims, self._bound(exchange), exchange.zone).must_hold(exchange.wanted, exchange.created) for _, of in rows
         ]
@@ -331,7 +344,7 @@ class Network:
         for serial, of in rows:
             if serial < exchange.since:
                 continue  # a snapshot holds what the device had seen when it asked
-            view = View(of, self.head.claims[dev.identity], bound, exchange.zone)
+            view = View(of, self.head.rights(dev.identity), bound, exchange.zone)
             must = view.must_hold(exchange.chosen or {}, exchange.created)
             known = next((n for n, have in enumerate(musts) if have.rows == must), None)
             if known is None:
@@ -357,7 +370,7 @@ class Network:
     def _push(self, exchange: Exchange, body: bytes, request: m.Push, breaker: Breaker | None) -> bytes | None:
         """Lets a push be answered, and compares all that it did with what the court says."""
         dev, head, checkers = exchange.dev, self.head, self.checkers
-        court = Court(head.rows, head.history, dev.identity, head.claims[dev.identity], head.attempts)
+        court = Court(head.rows, head.history, dev.identity, head.rights(dev.identity), head.attempts)
         ledger = self.world.ledger
         seen = [Case(w, ledger[w.id].seen) for w in request.mutations]
         predicted = court.push(seen, {w.id: ledger[w.id].fields for w in request.mutations})

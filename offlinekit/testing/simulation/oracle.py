@@ -36,7 +36,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "order": {"note": None, "qty": 1, "number": None, "tag": "", "extra": "none"},
     "line": {"qty": 1, "tag": "", "product": None},
 }
-POLICY = {"line": "authority_wins"}
+POLICY = {"line": "authority_wins", "customer": "merge"}
+DEVICE_WINS = ("tag",)  # in a merge
 EVERY = ("insert", "update", "delete")
 INTENTS: dict[str, dict[str, dict[str, tuple[str, ...] | None]]] = {
     "sell": {
@@ -91,7 +92,7 @@ class View:
             return self.allowed("order", (row["order"],))
         if collection == "product":
             return not self.claims["hide"] or (row["grp"] is not None and row["grp"] not in self.claims["hide"])
-        return True
+        return not (collection == "city" and self.claims["narrow"]) or row["region"] is not None
 
     def one(self, collection: str, value: Any) -> list[Row]:
         """The record in scope with this key."""
@@ -258,6 +259,14 @@ class _Work:
     expected: Row | None = None
 
 
+def _merged(after: Row, current: Row, seen: Row | None) -> Row:
+    """What a change takes of a record that both sides changed: what only the device changed, and what it wins."""
+    return {
+        n: v for n, v in after.items()
+        if n in DEVICE_WINS or current[n] == v or (seen is not None and n in seen and current[n] == seen[n])
+    }  # fmt: skip
+
+
 class Court:
     """Processes the mutations of one push over a copy of the rows; `rows` and `history` are then as they must be."""
 
@@ -341,16 +350,16 @@ class Court:
             raise _Refused("not_allowed")
         current = self.rows[c.collection].get(place[1])
         visible = View(self.rows, self.claims).allowed(*place)
-        wins = POLICY.get(c.collection) == "authority_wins"
+        policy = POLICY.get(c.collection)
         if c.op == "insert":
             if current is None:
                 values = {**{n: DEFAULTS[c.collection].get(n) for n in FIELDS[c.collection]}, **after}
                 return _Work(place, "insert", after, None, values=dict(values), expected=dict(values))
-            if visible and wins:
+            if visible and policy:
                 return _Work(place, "insert", after, None, dropped=True)
             raise _Refused("exists" if visible else "not_allowed")
         if current is None or not visible:
-            if wins:
+            if policy:
                 return _Work(place, c.op, after, None, dropped=True)
             raise _Refused("not_allowed")
         seen = wire.seen[place]
@@ -359,14 +368,16 @@ class Court:
         for id_ in wire.after:
             left = self.history.verdicts[id_].left.get(place)
             same = same or (left is not None and all(current[n] == left[n] for n in shown))
+        taken = after
         if not same:
-            if wins:
+            if policy is None:
+                raise _Refused("stale")
+            taken = _merged(after, current, seen) if policy == "merge" else {}
+            if not taken:
                 return _Work(place, c.op, after, current, dropped=True)
-            raise _Refused("stale")
         if c.op == "delete":
             return _Work(place, "delete", {}, current)
-        values = {**current, **after}
-        return _Work(place, "update", after, current, values=dict(values), expected=dict(values))
+        return _Work(place, "update", after, current, values={**current, **taken}, expected={**current, **after})
 
     def _hook(self, works: list[_Work]) -> None:
         """The rules of the company."""

@@ -23,7 +23,7 @@ from offlinekit.testing.simulation.model import Model, Told, fields_of
 from offlinekit.testing.simulation.network import Network
 from offlinekit.testing.simulation.oracle import Rows
 
-__all__ = ["FAULTS", "Settings", "World"]
+__all__ = ["FAULTS", "KINDS", "Settings", "World"]
 
 ROUNDS_MAX = 14
 
@@ -34,9 +34,12 @@ FAULTS: dict[str, float] = {
     "crash of a device": 0.05, "disk of a device full": 0.03, "crash of an authority": 0.04, "disk of an authority full": 0.02,
     "caches emptied": 0.1, "partition": 0.02, "clock of a device": 0.03, "clock of head office": 0.02, "backup": 0.03,
     "restore": 0.012, "writes past a restore": 0.5, "file rolled back": 0.012, "file copied": 0.006, "claims changed": 0.02,
-    "selection edited": 0.04,
-    "selection ends": 0.25, "schema upgraded": 0.02, "process restarted": 0.02, "hook fails": 0.08, "days pass": 0.02,
+    "scope changed": 0.01,
+    "selection edited": 0.04, "selection ends": 0.25, "request cut": 0.05,
+    "schema upgraded": 0.02, "process restarted": 0.02, "hook fails": 0.08, "days pass": 0.02,
 }  # fmt: skip
+# What happens by itself, and is counted where it does.
+KINDS = (*FAULTS, "lost in a partition", "answered by another process", "plain write", "selection edited during a pull")
 ALWAYS = ("reordered", "writes past a restore", "backup", "selection edited")  # they are no faults by themselves
 
 
@@ -138,6 +141,7 @@ class World:
         if dice < 0.62:
             self.write(dev)
         elif dice < 0.72:
+            self.checkers.counts["fault: plain write"] += 1
             self.head.write()
             self.head.dump()
         elif dice < 0.84:
@@ -163,6 +167,7 @@ class World:
             ("file rolled back", lambda: self.roll_back(dev)),
             ("file copied", lambda: self.copy(dev)),
             ("claims changed", lambda: self.change_claims(dev)),
+            ("scope changed", self.head.change_scopes),
             ("selection edited", lambda: self.edit(dev)),
             ("schema upgraded", lambda: self.upgrade(dev)),
             ("process restarted", lambda: self.restart(dev)),
@@ -258,6 +263,7 @@ class World:
     def edit(self, dev: Device) -> None:
         """Somebody edits a selection, perhaps while an answer to the former one is on its way."""
         r, until = self.rng, None
+        self.checkers.counts["fault: selection edited during a pull"] += "pull" in dev.exchanges
         if self.hit("selection ends"):
             until = self.head.clock.now() + r.choice([1.0, 600.0, 6 * 3600.0, DAY])
         dev.select(edited(r, dev.chosen, self.head.day()), r.choice(["UTC", "America/Sao_Paulo", "Asia/Tokyo"]), until)
@@ -449,3 +455,6 @@ class World:
         for dev in self.devices:
             dev.kill()
         self.head.stop()
+        self.checkers.counts.update(
+            {"fault: answered by another process": self.head.others, "receipts made compact": self.head.compacted}
+        )
