@@ -44,7 +44,7 @@ class Profile:
 
 PROFILES = {
     "dev": Profile(12, Settings(steps=150)),
-    "ci": Profile(300, Settings(steps=300)),
+    "ci": Profile(200, Settings(steps=300)),
     "soak": Profile(0, Settings(steps=500, devices=4)),
 }
 

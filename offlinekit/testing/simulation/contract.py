@@ -47,7 +47,7 @@ class Customer(Collection, writable=True):
     memo: Field[str] = field(online_only=True, default="")
 
 
-class Order(Collection, writable=True):
+class Order(Collection, writable=True, priority=1):
     """Bounded by its customer; conflicts are refused."""
 
     id: Field[str] = field(key=True)
@@ -71,7 +71,7 @@ class Product(Collection, own_file=True):
     cost: Field[int] = field(online_only=True, default=0)
 
 
-class Line(Collection, writable=True):
+class Line(Collection, writable=True, priority=2):
     """Has a key of two fields, is bounded by its order; in conflicts the authority's version wins."""
 
     order: Field[str] = field(key=True, ref=Order)
@@ -99,7 +99,7 @@ class _OldCustomer(Collection, name="customer", writable=True):
     tag: Field[str] = field(default="")
 
 
-class _OldOrder(Collection, name="order", writable=True):
+class _OldOrder(Collection, name="order", writable=True, priority=1):
     """Likewise."""
 
     id: Field[str] = field(key=True)

@@ -24,6 +24,7 @@ class Exchange:
     n: int
     dev: Device
     kind: str
+    load: bool  # a pull asks for what is not loaded yet
     steps: Steps
     effect: Effect | None = None
     sequence: int = 0

@@ -14,9 +14,9 @@ from attrs import Factory, mutable
 
 from offlinekit.testing.simulation.oracle import DEFAULTS, FIELDS, HIDDEN, KEYS, Place, Row, Rows
 
-__all__ = ["GROUPS", "Model", "Told", "difference", "fields_of"]
+__all__ = ["Model", "Told", "difference", "fields_of"]
 
-GROUPS = (("city", "customer", "line", "order"), ("product",))
+PRIORITY = {"city": 0, "customer": 0, "product": 0, "order": 1, "line": 2}
 REFS = {"order": (("customer", "customer"),), "line": (("order", "order"),)}
 LATER = {"customer": ("since",), "order": ("extra",)}  # fields that an older program does not know
 
@@ -80,7 +80,7 @@ class Model:
         self.told: list[Told] = []
         self.created: dict[Place, tuple[float, bytes]] = {}
         self.drafts: dict[int, str] = {}
-        self.bounds: dict[str, float] = {}  # by group: when the bounds of its last answer were cut
+        self.bounds: dict[str, float] = {}  # by loaded collection: when the bounds of its last answer were cut
         self.since = 0  # the number of the newest version of the authority's records of which it has seen anything
         self.ever: set[bytes] = set()
 
@@ -113,6 +113,18 @@ class Model:
 
         self.base = {c: {k: filled(c, r) for k, r in rows.items()} for c, rows in self.base.items()}
         self.left = {p: filled(p[0], r) for p, r in self.left.items()}
+
+    def asked(self, *, load: bool) -> set[str]:
+        """The collections that a pull asks for: what is loaded, or to `load` and at first what comes next by priority."""
+        waiting = PRIORITY.keys() - self.bounds.keys()
+        if not waiting or (self.bounds and not load):
+            return set(self.bounds)
+        first = min(PRIORITY[c] for c in waiting)
+        return {c for c in waiting if PRIORITY[c] == first}
+
+    def file_unloaded(self) -> None:
+        """The history is another one, and the process ended when only the file of its own knew."""
+        self.bounds.pop("product", None)
 
     # -- what is shown
 

@@ -26,14 +26,12 @@ from offlinekit.testing.simulation.contract import Chosen, condition, selection_
 from offlinekit.testing.simulation.device import Device
 from offlinekit.testing.simulation.exchanges import Case, Exchange, Packet, brief
 from offlinekit.testing.simulation.head import DAY, Head
-from offlinekit.testing.simulation.model import GROUPS, Model, Told
+from offlinekit.testing.simulation.model import PRIORITY, Model, Told
 from offlinekit.testing.simulation.oracle import CREATED_S, Court, Rows, View
 from offlinekit.testing.simulation.promises import Must, Promise, answered, applied, partly, push_options, subsets
 from offlinekit.view import unpack_view
 
 __all__ = ["Network"]
-
-OWN = {c: g for g in GROUPS for c in g}
 
 
 class Around(Protocol):
@@ -72,17 +70,19 @@ class Network:
 
     # -- exchanges
 
-    def begin(self, dev: Device, kind: str, steps: Steps | None = None, wanted: Any = None) -> None:
+    def begin(self, dev: Device, kind: str, steps: Steps | None = None, wanted: Any = None, *, load: bool = False) -> None:
         """Starts an exchange; of each kind there is one at a time."""
         self.give_up(dev, kind)
         self.count += 1
         if steps is None:
-            steps = dev.exchanger.push() if kind == "push" else dev.exchanger.pull(report=self.rng.random() < 0.5)
+            steps = dev.exchanger.push() if kind == "push" else dev.exchanger.pull(report=self.rng.random() < 0.5, load=load)
         now = dev.replica.now()
         created = tuple(sorted((p for p, (at, _) in dev.model.created.items() if at > now - CREATED_S), key=repr))
+        asked = dev.model.asked(load=load) if kind == "pull" else PRIORITY
         exchange = Exchange(
-            self.count, dev, kind, steps, chosen=dev.chosen, zone=dev.zone, selection=dev.selection(), created=created,
-            bounds=tuple(sorted(dev.model.bounds.values())), held={c: set(v) for c, v in dev.views.items()},
+            self.count, dev, kind, load, steps, chosen=dev.chosen, zone=dev.zone, selection=dev.selection(), created=created,
+            bounds=tuple(sorted(t for c, t in dev.model.bounds.items() if c in asked)),
+            held={c: set(v) for c, v in dev.views.items()},
             since=min(model.since for model in dev.models), wanted=wanted,
             base={c: set(rows) for c, rows in dev.model.base.items()} if len(dev.models) == 1 else None,
         )  # fmt: skip
@@ -328,7 +328,7 @@ class Network:
         # A pull may have been applied while the preview was under way: then it may count against what is held since.
         bases = [exchange.base, *({c: set(rows) for c, rows in model.base.items()} for model in exchange.dev.models)]
         self.checkers.counts["previews compared"] += 1
-        for collection in OWN:
+        for collection in PRIORITY:
             part = answer.collections.get(collection, m.PreviewPart())
             said = (part.hold, part.drop)
             possible = {
@@ -354,7 +354,7 @@ class Network:
         groups: tuple[tuple[str, ...], ...] = ()
         puts: dict[str, set[int]] = {}
         if isinstance(answer, m.Delta):
-            groups = tuple(OWN[min(g.collections)] for g in answer.groups)
+            groups = tuple(tuple(sorted(g.collections)) for g in answer.groups)
             puts = {c: {row[0] for row in p.put} for g in answer.groups for c, p in g.collections.items()}
             if answer.file is not None:
                 data = self.head.fetch(answer.file.name, 0, dev.identity)
@@ -364,7 +364,7 @@ class Network:
             if not exchange.over:
                 self.checkers.drops(dev, exchange.held or {}, answer)
         if body not in dev.promises:
-            dev.promises[body] = Promise(tuple(musts), groups, answer, bound, exchange.selection, puts)
+            dev.promises[body] = Promise(tuple(musts), groups, answer, bound, exchange.selection, puts, exchange.load)
             dev.strays["pull"] = [*dev.strays["pull"][-4:], body]
 
     def _push(self, exchange: Exchange, body: bytes, request: m.Push, breaker: Breaker | None) -> bytes | None:
@@ -411,6 +411,7 @@ class Network:
         kind = str(getattr(result, "kind", "done"))
         self.world.note(f"{dev.name} {exchange.kind} {exchange.n} ends: {kind}")
         checkers.counts[f"{exchange.kind} {kind}"] += 1
+        checkers.counts["pulls with more to load"] += bool(getattr(result, "more", False))
         what = f"{exchange.kind} {exchange.n} {kind}"
         if kind in ("new_history", "fork"):
             possible = self.head.epoch > 0 if kind == "new_history" else dev.copied
@@ -434,7 +435,8 @@ class Network:
             dev.arriving = None
         elif kind in ("stale", "cancelled"):
             self._uncertain(exchange, kind, dev.arriving)
-            dev.arriving = None
+            if exchange.kind == "pull":
+                dev.arriving = None
         else:
             checkers.advance(dev, what, lambda model: None)
 
@@ -452,13 +454,13 @@ class Network:
             if promise is not None:
                 for must, some in product(promise.musts, subsets(promise.groups)):
                     for settled, durable in ((True, True), (True, False), (False, False)):
-                        if settled or GROUPS[0] not in some:
+                        if settled or set(some) <= {("product",)}:
                             options.append(
                                 partial(partly, promise=promise, must=must, groups=some, settled=settled, durable=durable)
                             )
                 self._move_views(dev, promise, certain=False)
             elif exchange.given and b"new_history" in exchange.given:
-                options.append(Model.unanswered)
+                options += [Model.unanswered, Model.file_unloaded]
         self.checkers.advance(dev, what, *options)
 
     def _move_views(self, dev: Device, promise: Promise, *, certain: bool) -> None:

@@ -34,6 +34,7 @@ class Promise:
     bound: float
     selection: bytes
     puts: Mapping[str, set[int]]
+    load: bool
 
 
 def answered(model: Model, answer: m.Pushed, serial: int = 0) -> None:
@@ -51,14 +52,16 @@ def push_options(given: bytes) -> list[Callable[[Model], None]]:
         return []
     if isinstance(answer, m.Pushed):
         return [lambda model: answered(model, answer)]
-    return [Model.unanswered] if isinstance(answer, m.NewHistory) else []
+    return [Model.unanswered, Model.file_unloaded] if isinstance(answer, m.NewHistory) else []
 
 
 def applied(model: Model, promise: Promise, must: Must) -> bool | None:
     """The whole answer; False when it leaves out something that has changed."""
-    moved = {c for g in promise.groups for c in g}
+    asked, moved = model.asked(load=promise.load), {c for g in promise.groups for c in g}
+    if not moved <= asked:
+        return False
     for collection, rows in must.rows.items():
-        if collection not in moved and model.base[collection] != {k: model.cut(collection, r) for k, r in rows.items()}:
+        if collection in asked - moved and model.base[collection] != {k: model.cut(collection, r) for k, r in rows.items()}:
             return False
     model.since = max(model.since, must.oldest)
     partly(model, promise, must, promise.groups, True, True)
@@ -74,7 +77,7 @@ def partly(model: Model, promise: Promise, must: Must, groups: Iterable[tuple[st
     if durable:
         model.forget_durable(promise.answer.durable_through)
     for group in groups:
-        model.bounds["+".join(group)] = promise.bound
+        model.bounds |= dict.fromkeys(group, promise.bound)
 
 
 def subsets(groups: tuple[tuple[str, ...], ...]) -> list[tuple[tuple[str, ...], ...]]:

@@ -119,7 +119,8 @@ class World:
         """A first load, all steps, then peace, then the last judgement."""
         faults, self.faults = self.faults, {}
         for dev in self.devices:
-            self._rounds(dev)
+            if self.rng.random() < 0.6:  # the others load amid the faults
+                self._rounds(dev)
         self.faults = faults
         for step in range(1, self.settings.steps + 1):
             self.step = step
@@ -177,7 +178,7 @@ class World:
         """A device asks head office, unless it waits for an answer that may still come."""
         exchange = dev.exchanges.get(kind)
         if exchange is None or exchange.waits == 0 or self.rng.random() < 0.1:
-            self.network.begin(dev, kind)
+            self.network.begin(dev, kind, load=self.rng.random() < 0.5)
 
     def ask(self, dev: Device) -> None:
         """A user looks at what is not held, or at what another selection would bring."""
@@ -434,7 +435,7 @@ class World:
 
     def _drain(self, dev: Device, kind: str) -> str:
         before = self.checkers.counts.copy()
-        self.network.begin(dev, kind)
+        self.network.begin(dev, kind, load=True)
         while self.network.deliver():
             pass
         done = [k for k, n in self.checkers.counts.items() if k.startswith(f"{kind} ") and n > before[k]]
