@@ -56,3 +56,8 @@ def test_every_mutant_fits_the_package() -> None:
     command = [sys.executable, "tools/mutants/run.py", "--check"]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8", check=False)
     assert run.returncode == 0, run.stdout + run.stderr
+
+
+def test_every_kind_of_fault_is_in_the_document() -> None:
+    document = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
+    assert [k for k in KINDS if f"`{k}`" not in document] == []
