@@ -18,7 +18,7 @@ PROGRAMS := $(wildcard tests/adopter) $(filter-out $(PORTAL),$(patsubst %/,%,$(w
 PACKAGES := $(sort $(dir $(wildcard $(addsuffix /*.py,offlinekit adapters/offlinekit_adapters $(PORTAL)/offlinekit_portal tests benchmarks tools/mutants))))
 
 .DEFAULT_GOAL := help
-.PHONY: help test test-browser sim mutants demo demo-console lint format types clean
+.PHONY: help test test-browser pictures sim mutants demo demo-console lint format types clean
 
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,6 +28,9 @@ test: $(STAMP) ## run the tests on two cores
 
 test-browser: $(STAMP) ## drive the portal in Chromium, at a desk and on a phone (needs Chromium)
 	$(PY) -m pytest -q -n 2 -o faulthandler_timeout=300 tests/browser $(ARGS)
+
+pictures: $(STAMP) ## take the pictures in docs/pictures anew, from the browser tests
+	PICTURES=docs/pictures $(PY) -m pytest -q -n 2 -o faulthandler_timeout=300 tests/browser $(ARGS)
 
 sim: $(STAMP) ## simulate devices and head office under every fault; ARGS="--profile soak" goes on for ever
 	$(PY) -m offlinekit.testing.simulate --json build/sim.json $(or $(ARGS),--profile ci)

@@ -4,6 +4,7 @@
     offlinekit check FILE [--schema contract:schema]  whether it is sound
     offlinekit reconcile FILE --schema contract:schema
     offlinekit confirm-drop FILE DEVICE [--hours 1]   lets a held-back answer through
+    offlinekit verify FILE                            the replica's next sync compares and mends everything it holds
 
 All take --json. `--schema` names the Schema in an importable module, found from the current folder too.
 """
@@ -22,7 +23,7 @@ from offlinekit.clock import SystemClock, at
 from offlinekit.exceptions import OfflinekitError, SchemaError, StateError
 from offlinekit.schema import Schema
 from offlinekit.store.sqlite.authority_store import SQLiteStore
-from offlinekit.store.sqlite.inspecting import check_file, confirm_drop, inspect_file
+from offlinekit.store.sqlite.inspecting import ask_verification, check_file, confirm_drop, inspect_file
 
 __all__ = ["main"]
 
@@ -36,6 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ("check", "whether a file is sound"),
         ("reconcile", "repair the tracking of an authority's file"),
         ("confirm-drop", "let a held-back answer through to a device"),
+        ("verify", "make a replica's next sync compare everything it holds with the authority"),
     ):
         command = commands.add_parser(name, help=help_)
         command.add_argument("file")
@@ -51,6 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "check": _check,
         "reconcile": _reconcile,
         "confirm-drop": _confirm,
+        "verify": _verify,
     }
     try:
         if not os.path.isfile(options.file):
@@ -100,6 +103,11 @@ def _confirm(options: argparse.Namespace) -> tuple[dict[str, Any], bool]:
     until = SystemClock().now() + options.hours * 3600
     confirm_drop(options.file, options.device, until)
     return {"device": options.device, "until": at(until).isoformat(" ", "seconds")}, True
+
+
+def _verify(options: argparse.Namespace) -> tuple[dict[str, Any], bool]:
+    ask_verification(options.file)
+    return {"file": options.file, "next": "the next sync verifies everything held; then see offlinekit inspect"}, True
 
 
 def _text(value: Any, indent: str = "") -> str:

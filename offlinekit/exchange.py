@@ -11,7 +11,7 @@ generator may be thrown away at any step. Everything durable happens in the stor
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from hashlib import sha256
 from typing import Any, TypeAlias
 
@@ -44,6 +44,7 @@ from offlinekit.store.sqlite.replica_sync import (
     take_receipts,
     views_held,
 )
+from offlinekit.store.sqlite.verifying import contents_held, finish_verification
 from offlinekit.view import pack_view, unpack_view, view_of
 
 __all__ = ["Effect", "Exchanger", "Fetch", "Moved", "Previewed", "Pushed", "Send", "Steps"]
@@ -115,7 +116,7 @@ class _Arriving:
     incoming: Incoming
 
 
-_Question: TypeAlias = tuple[bytes, tuple[Group, ...], bytes]
+_Question: TypeAlias = tuple[bytes, tuple[Group, ...], bytes, bytes]
 PullSteps: TypeAlias = Generator[Effect, bytes, Moved]
 PushSteps: TypeAlias = Generator[Effect, bytes, Pushed]
 Steps: TypeAlias = Generator[Effect, bytes, Any]
@@ -152,8 +153,8 @@ class Exchanger:
         arriving = self._resumable(start, load)
         if arriving is not None:
             return (yield from self._arrive(arriving))
-        answer = yield from self._ask(start, m.Pull, report=self._report() if report else None)
-        if isinstance(answer, m.Same):
+        answer = yield from self._ask(start, m.Pull, report=self._report() if report else None, verify=bool(start.verify))
+        if isinstance(answer, m.Same) and not start.verify:
             with self.store.lock:
                 state = self._state(start)
                 if answer.state not in (b"", state) or self._state(held(self.store, load=load)) != state:
@@ -200,6 +201,7 @@ class Exchanger:
         }  # fmt: skip
         if not any(g.tokens for g in start.groups):
             common |= {"table": table, "selection": start.selection}  # nobody can know this state yet
+        named, compared = set[str](), dict[str, set[int]]()
         for _ in range(ROUNDS_MAX):
             answer = decode_answer((yield Send(encode(kind(**common)))))
             if isinstance(answer, m.NeedState):
@@ -207,13 +209,22 @@ class Exchanger:
             elif isinstance(answer, m.NeedSelection):
                 common |= {"table": table, "selection": start.selection}
             elif isinstance(answer, m.NeedView):
-                named = set(answer.collections) | set(common.get("views") or ())
-                common |= {"table": table, "views": views_held(self.store, sorted(named))}
+                named |= set(answer.collections)
+                for name, ranges in answer.contents.items():
+                    compared.setdefault(name, set()).update(ranges)
+                common |= {"table": table, **self._held(named, compared)}
             elif isinstance(answer, m.NeedSchema):
                 common["fields"] = field_lists(self.store, answer.projections)
             else:
                 return answer
         raise ProtocolError(f"the authority asked for more {ROUNDS_MAX} times and never answered")
+
+    def _held(self, named: set[str], compared: Mapping[str, set[int]]) -> dict[str, Any]:
+        """The views of collections as they were left; of those to be compared, as they are found, with their contents."""
+        there = contents_held(self.store, {c: ranges for c, ranges in compared.items() if c in self.store.schema.collections})
+        views = views_held(self.store, sorted(named - set(there))) | {c: pack_view(it.view) for c, it in there.items()}
+        contents = {c: m.Contents(ranges=it.ranges, records=it.records) for c, it in there.items()}
+        return {"views": views, "contents": contents} if contents else {"views": views}
 
     def _state(self, start: Held) -> bytes:
         return state_digest(_table(start), self.store.projection)
@@ -290,6 +301,8 @@ class Exchanger:
         if applied is None:
             return Moved("stale")
         take_receipts(store, answer.receipts, meta, answer.durable_through, complete=start.complete)
+        if start.verify and start.complete:
+            finish_verification(store, start.verify, applied.put, applied.drop)
         size = answer.file.size if answer.file else 0
         kind = "bulk" if answer.file else "delta"
         return Moved(kind, applied.put, applied.drop, size, answer.unfit, more=not start.complete)
@@ -376,13 +389,13 @@ def _table(start: Held) -> m.Table:
 
 def _question(start: Held) -> _Question:
     """What a file answers that is still on its way; another history makes another device of the replica."""
-    return start.device, start.groups, start.selection
+    return start.device, start.groups, start.selection, start.verify
 
 
 def _check_all_there(start: Held, answered: Sequence[m.Group]) -> None:
-    """What was never loaded, or is to be joined, is in the answer whatever was touched: else loading would never end."""
+    """What was never loaded, or is to be joined or verified, is in the answer whatever was touched: else that would never end."""
     there = {c for g in answered for c in g.collections}
-    if missing := [c for g in start.groups if len(g.tokens) != 1 for c in g.collections if c not in there]:
+    if missing := [c for g in start.groups if start.verify or len(g.tokens) != 1 for c in g.collections if c not in there]:
         raise ProtocolError(f"the authority left out what it was asked for: {', '.join(missing)}")
 
 

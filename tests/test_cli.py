@@ -87,6 +87,26 @@ def test_reconcile_repairs_a_table_that_was_dropped_and_made_again(folder: Path,
     assert main(["check", path]) == 0
 
 
+def test_verify_is_done_by_the_next_sync_and_told_by_inspect(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = str(folder / "replica.db")
+    assert main(["verify", path]) == 0
+    assert "the next sync" in capsys.readouterr().out
+    db = connect(path)
+    db.execute("UPDATE ok_gate SET mode=2")
+    db.execute("DELETE FROM note WHERE id='3'")
+    db.execute("UPDATE ok_gate SET mode=0")
+    db.close()
+    with linked_pair(schema, scopes={Note: everything}, offer=offer, folder=str(folder)) as pair:
+        pair.authority.allow("write", writes={Note: "insert"})
+        pair.sync()
+    assert main(["inspect", path, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["verified"]["fetched"], found["verified"]["dropped"]) == ({"note": 2}, {}), "and what waited"
+    assert found["verification_asked"] is False
+    assert main(["verify", str(folder / "authority.db")]) == 2
+    assert "an authority's file" in capsys.readouterr().err
+
+
 def test_confirm_drop_names_an_unknown_device(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["confirm-drop", str(folder / "authority.db"), "00" * 16]) == 2
     assert "offlinekit inspect lists them" in capsys.readouterr().err

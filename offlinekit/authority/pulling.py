@@ -23,6 +23,7 @@ from attrs import field, frozen, mutable
 from offlinekit.authority.files import Files
 from offlinekit.authority.previewing import Sizes, inline_bytes
 from offlinekit.authority.token import Token, open_token, seal
+from offlinekit.contents import differing
 from offlinekit.exceptions import FilterError, ProtocolError
 from offlinekit.nodes import Const, Filter
 from offlinekit.offer import Offer
@@ -37,6 +38,7 @@ from offlinekit.view import View, digest, pack_view, unpack_view
 __all__ = ["Asker", "Cache", "Puller"]
 
 GUARD_HELD = 1000
+DETAILS_MAX = 128  # ranges whose records' marks are worth another round; where more differ, whole ranges are sent
 DURABLE_S = 7 * 86_400.0
 INLINE_ROWS = 5000
 SNAPSHOT_AGE_S = 0.25
@@ -126,7 +128,7 @@ class _Asked:
 
 @frozen
 class _Difference:
-    """What changes in one collection, of which `held` records were held."""
+    """What changes in one collection, of which `held` records were held; in `unknown` ranges rather more than must be."""
 
     held: int
     new: View
@@ -134,6 +136,7 @@ class _Difference:
     drop: View
     added_fields: tuple[str, ...] = ()
     added: View = field(factory=View)
+    unknown: Sequence[int] = ()
 
 
 class Puller:
@@ -272,7 +275,7 @@ class Puller:
 
     def _held(self, asked: _Asked, group: m.GroupState, collection: str) -> View | None:
         """V, from the cache if a token vouches for it, else from the request; None: the device must be asked."""
-        token = asked.tokens.by_collection.get(collection)
+        token = None if asked.request.verify else asked.tokens.by_collection.get(collection)
         if token is not None:
             key = self._scope_key(asked, collection, token.parts[collection][1])
             known = self.views.get(key)
@@ -296,7 +299,7 @@ class Puller:
         found = {}
         for collection in group.collections:
             token = asked.tokens.by_collection.get(collection)
-            if token is None or token.projection != asked.request.projection:
+            if token is None or asked.request.verify or token.projection != asked.request.projection:
                 continue
             hash_, view_digest = token.parts[collection]
             if hash_ == self._hash(asked, collection):
@@ -307,8 +310,13 @@ class Puller:
     def _difference(self, asked: _Asked, collection: str, held: View) -> _Difference:
         token, new = asked.tokens.by_collection.get(collection), self.members(asked, collection)
         put, both = new - held, new & held
-        if token is None:
-            return _Difference(len(held), new, View(new), held - new)
+        if token is None or asked.request.verify:
+            contents = (asked.request.contents or {}).get(collection)
+            if contents is None:
+                return _Difference(len(held), new, View(new), held - new)
+            rows = asked.snapshot.rows(collection, asked.fields[collection], both)
+            others, unknown = differing(rows, contents.ranges, contents.records)
+            return _Difference(len(held), new, put | others, held - new, unknown=unknown)
         put |= both & asked.snapshot.changed(collection, token.cursor)  # not touched: that would tell of hidden fields
         if token.projection != asked.request.projection:
             before = (self.store.projection(token.projection) or {}).get(collection)
@@ -320,7 +328,7 @@ class Puller:
         return _Difference(len(held), new, put, held - new)
 
     def _differences(self, asked: _Asked) -> tuple[dict[int, dict[str, bytes]], dict[str, _Difference]] | m.NeedView:
-        """For each group what is unchanged, and for each other collection the difference; or the views that are missing."""
+        """For each group what is unchanged, and for each other collection the difference; or what is missing to tell it."""
         same = {n: self._unchanged(asked, g) for n, g in enumerate(asked.table.groups)}
         held: dict[str, View] = {}
         missing: list[str] = []
@@ -334,8 +342,13 @@ class Puller:
                         held[collection] = view
         if missing:
             self._count("need_view")
-            return m.NeedView(collections=missing)
-        return same, {c: self._difference(asked, c, v) for c, v in held.items()}
+            vouched = () if asked.request.verify else asked.tokens.by_collection
+            return m.NeedView(collections=missing, contents={c: [] for c in missing if c not in vouched})
+        differences = {c: self._difference(asked, c, v) for c, v in held.items()}
+        unknown = {c: list(d.unknown) for c, d in differences.items() if d.unknown}
+        if 0 < sum(map(len, unknown.values())) <= DETAILS_MAX:
+            return m.NeedView(collections=[], contents=unknown)
+        return same, differences
 
     def _pull(self, asked: _Asked, confirmed: bool) -> m.Answer:
         found = self._differences(asked)

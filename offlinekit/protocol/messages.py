@@ -98,8 +98,18 @@ class Table(Struct, frozen=True, kw_only=True, omit_defaults=True):
     implicit: dict[str, bytes] = field(default_factory=dict)
 
 
+class Contents(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Marks of the records of a collection as the device holds them, see `contents.py`: by range, and by range and ordinal."""
+
+    ranges: dict[int, bytes]
+    records: dict[int, dict[int, bytes]] = field(default_factory=dict)
+
+
 class Pull(Request, frozen=True, kw_only=True, omit_defaults=True, tag="pull"):
-    """Asks for what changed. The optional parts are sent only when the authority asked for them."""
+    """Asks for what changed. The optional parts are sent only when the authority asked for them.
+
+    `verify`: nothing that the device holds is taken for granted, whatever its tokens say.
+    """
 
     state: bytes
     witness: bytes = b""
@@ -107,6 +117,8 @@ class Pull(Request, frozen=True, kw_only=True, omit_defaults=True, tag="pull"):
     table: Table | None = None
     selection: bytes | None = None
     views: dict[str, bytes] | None = None
+    verify: bool = False
+    contents: dict[str, Contents] | None = None
 
 
 class Preview(Pull, frozen=True, kw_only=True, omit_defaults=True, tag="preview"):
@@ -240,9 +252,10 @@ class NeedSelection(_Message, frozen=True, kw_only=True, omit_defaults=True, tag
 
 
 class NeedView(_Message, frozen=True, kw_only=True, omit_defaults=True, tag="need_view"):
-    """Send the views of these collections."""
+    """Send the views of these collections; and the contents of those in `contents`, with records' marks of the ranges listed."""
 
     collections: list[str]
+    contents: dict[str, list[int]] = field(default_factory=dict)
 
 
 class NeedSchema(_Message, frozen=True, kw_only=True, omit_defaults=True, tag="need_schema"):

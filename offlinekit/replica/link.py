@@ -8,8 +8,9 @@ from collections.abc import Callable, Coroutine, Generator
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from offlinekit.exceptions import StateError
+from offlinekit.exceptions import NotSynced, StateError
 from offlinekit.exchange import Effect
+from offlinekit.store.sqlite.verifying import Verified
 from offlinekit.sync import Driver, Status, SyncReport
 
 if TYPE_CHECKING:  # pragma: no cover
@@ -59,6 +60,15 @@ class _Shell:
             return await self._driver.ask(steps)
         return await asyncio.wrap_future(self._submit(self._driver.ask(steps)))
 
+    async def _verify(self, timeout: float | None) -> Verified:
+        await self._driver.wait_synced(timeout)  # so that what follows is damage, and not what had not arrived yet
+        await asyncio.to_thread(self._replica.want_verification)
+        await self._driver.wait_synced(timeout)
+        done = self._replica.verified
+        if done is None:
+            raise NotSynced("the verification was not finished")
+        return done
+
     def _submit(self, work: Coroutine[Any, Any, T]) -> Future[T]:
         loop = self._driver.loop
         if loop is None or loop.is_closed():
@@ -77,6 +87,10 @@ class AsyncLink(_Shell):
     async def wait_synced(self, timeout: float | None = None) -> Status:
         """Until all that was committed or saved before the call is answered and pulled; raises NotSynced."""
         return await self._driver.wait_synced(timeout)
+
+    async def verify(self, timeout: float | None = None) -> Verified:
+        """`Replica.verify` for programs on an event loop; the time-out holds for each of its two syncs."""
+        return await self._verify(timeout)
 
 
 class Link(_Shell):
@@ -104,6 +118,11 @@ class Link(_Shell):
         """Until all that was committed or saved before the call is answered and pulled; raises NotSynced."""
         refuse_loop("replica.keep_synced() and await link.wait_synced()")
         return self._submit(self._driver.wait_synced(timeout)).result()
+
+    def verify(self, timeout: float | None = None) -> Verified:
+        """`Replica.verify`; the time-out holds for each of its two syncs."""
+        refuse_loop("replica.keep_synced() and await link.verify()")
+        return self._submit(self._verify(timeout)).result()
 
     def stop(self) -> None:
         """Ends the sync after the exchange under way; what is not sent yet stays in the outbox."""

@@ -36,6 +36,7 @@ from offlinekit.selection import Selection
 from offlinekit.store.sqlite import overlay
 from offlinekit.store.sqlite.replica_ddl import before_table
 from offlinekit.store.sqlite.replica_store import ReplicaStore
+from offlinekit.store.sqlite.verifying import Verified, verified, want_verification
 from offlinekit.sync import Driver
 from offlinekit.transport.port import Transport
 from offlinekit.watch import Watchers, live
@@ -342,6 +343,29 @@ class Replica:
     def why(self, record: Collection) -> list[Reason]:
         """Every quick filter, condition, pick, include, offer or own creation that holds a record; empty: nothing does."""
         return reasons(self, record)
+
+    # -- verifying
+
+    def verify(self, timeout: float | None = None) -> Verified:
+        """Compares everything held with the authority, mends what differs, and tells what that was; needs a running sync.
+
+        Another program or a dying disk may have damaged the file; what crosses the wire grows with the damage alone. Raises
+        NotSynced when it could not be done in time: it is then part of the next pull that goes through.
+        """
+        if self._link is None or isinstance(self._link, AsyncLink):
+            raise StateError("verify() needs a sync that runs: replica.start_sync(…); with keep_synced await link.verify()")
+        return self._link.verify(timeout)
+
+    def want_verification(self) -> None:
+        """Makes the next pull verify, without waiting for it; it is remembered in the file."""
+        want_verification(self.store)
+        if self._driver is not None:
+            self._driver.wake()
+
+    @property
+    def verified(self) -> Verified | None:
+        """The last verification that was finished, or None."""
+        return verified(self.store)
 
     # -- syncing
 

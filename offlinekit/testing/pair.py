@@ -25,6 +25,7 @@ from offlinekit.offer import Offer
 from offlinekit.replica import Link, Replica
 from offlinekit.schema import Collection, Schema
 from offlinekit.store.sqlite import SQLiteStore
+from offlinekit.store.sqlite.verifying import Verified
 from offlinekit.sync import SyncReport
 
 __all__ = ["MovableClock", "Pair", "linked_pair"]
@@ -64,6 +65,15 @@ class _Direct:
     async def ask_async(self, steps: Generator[Effect, bytes, T]) -> T:
         """The same for a caller on an event loop."""
         return self._pair.drive(steps)
+
+    def verify(self, _timeout: float | None) -> Verified:
+        """What a sync does when it is asked to."""
+        self._pair.sync()
+        self._pair.replica.want_verification()
+        self._pair.sync()
+        done = self._pair.replica.verified
+        assert done is not None
+        return done
 
 
 class Pair:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import re
@@ -18,6 +19,8 @@ from playwright.sync_api import BrowserContext, ConsoleMessage, Page, expect
 
 HERE = Path(__file__).parent
 SHOTS = HERE.parent.parent / "build" / "browser"
+PICTURES = os.environ.get("PICTURES")  # where pictures for the documents go, if they are to be made
+PICTURED = {"orders_offline"}
 PASSWORD = "rota-2026-teste"
 ARGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
         "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage"]  # fmt: skip
@@ -94,6 +97,12 @@ class Reader:
         if message.type in ("error", "warning"):
             self.said.append(f"console: {message.text} ({message.location.get('url', '')})")
 
+    def _picture(self, path: Path) -> None:
+        """A picture for the documents, as small as it may be and still be read."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        told = self.page.context.new_cdp_session(self.page).send("Page.captureScreenshot", {"format": "webp", "quality": 82})
+        path.write_bytes(base64.b64decode(told["data"]))
+
     def go(self, path: str) -> None:
         """Opens a page."""
         self.page.goto(self.url + path)
@@ -105,6 +114,8 @@ class Reader:
         self.shots += 1
         SHOTS.mkdir(parents=True, exist_ok=True)
         self.page.screenshot(path=SHOTS / f"{self.shots:02}_{name}_{self.size}.png", full_page=False)
+        if PICTURES and name in PICTURED:
+            self._picture(Path(PICTURES) / f"portal_{name}_{self.size}.webp")
         over = self.page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
         self.found += [f"{name}: {over} px stick out at the side"] if over > 0 else []
         self.page.evaluate((HERE / "axe.min.js").read_text(encoding="utf-8"))

@@ -23,12 +23,7 @@ from offlinekit_portal.contract import Customer, Order, OrderItem, Price, Produc
 from offlinekit_portal.office import DATABASE, open_authority
 from offlinekit_portal.refusals import CODES, facts_of, refuse
 from offlinekit_portal.totals import line_total, most_discount, net_price
-from tests.portal.trading import CLAIMS, Device, Line, build_office, customer, device_of, office_from, stock
-
-
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_office(tmp_path_factory.mktemp("office"))
+from tests.portal.trading import CLAIMS, Device, Line, customer, device_of, office_from, stock
 
 
 @define
@@ -59,8 +54,8 @@ def theirs(tx: Transaction, kit: Kit) -> Customer:
 
 
 @pytest.fixture
-def kit(template: Path, tmp_path: Path) -> Iterator[Kit]:
-    with office_from(template, tmp_path) as office:
+def kit(small_office: Path, tmp_path: Path) -> Iterator[Kit]:
+    with office_from(small_office, tmp_path) as office:
         with office.transaction() as tx:
             for one in tx.select(Customer).where(Customer.rep == "R01").all():
                 tx.update(one, blocked=False, credit_left=Decimal(5000))
@@ -279,10 +274,10 @@ def test_the_number_of_an_order_that_was_deleted_is_not_given_again(kit: Kit) ->
 
 
 @pytest.mark.slow
-def test_numbers_are_given_once_to_devices_that_send_at_once_to_two_processes(template: Path, tmp_path: Path) -> None:
+def test_numbers_are_given_once_to_devices_that_send_at_once_to_two_processes(small_office: Path, tmp_path: Path) -> None:
     each = 8
     with ExitStack() as stack:
-        office = stack.enter_context(office_from(template, tmp_path))
+        office = stack.enter_context(office_from(small_office, tmp_path))
         second = open_authority(tmp_path / DATABASE, tmp_path / "files")
         stack.callback(second.close)
         with office.transaction() as tx:

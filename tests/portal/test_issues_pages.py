@@ -237,7 +237,7 @@ def test_the_queue_names_what_waits_in_its_order(selling: Run) -> None:
     selling(act)
 
 
-def test_an_unknown_code_is_told_in_the_words_of_the_head_office() -> None:
+def test_an_unknown_code_has_a_title_of_ours_and_the_words_of_the_head_office_apart() -> None:
     from types import SimpleNamespace
     from typing import cast
 
@@ -251,12 +251,12 @@ def test_an_unknown_code_is_told_in_the_words_of_the_head_office() -> None:
         def reason(code: str, message: str) -> reasons.Reason:
             return reasons.of(cast(Rejection, SimpleNamespace(code=code, message=message)))
 
-        assert reason("volcano", "ash over the depot").text == "ash over the depot"
-        assert reason("volcano", "ash").title == "The head office refused the order."
+        unknown = reason("volcano", "ash over the depot")
+        assert (unknown.title, unknown.text, unknown.theirs) == ("The head office refused the order.", "", "ash over the depot")
         for code in (*CODES, "not_allowed", "invalid", "exists", "stale", "constraint", "internal", "dependency_discarded",
                      "dependency_withdrawn"):  # fmt: skip
             assert reason(code, "in other words").title != "The head office refused the order.", code
-            assert reason(code, "in other words").text, code
-        assert reason("credit", 'over {"total":"no amount","left":"1"}').text
+            assert "in other words" not in reason(code, "in other words").text, code
+        assert reason("credit", 'over {"total":"no amount","left":"1"}').title == "The order is over the customer's credit."
     finally:
         i18n.current.reset(token)

@@ -33,11 +33,6 @@ from offlinekit_portal.office import DATABASE, KEY_FILE, PASSWORD_FILE, create, 
 from tests.portal.trading import CLAIMS, PASSWORD, build_office, device_of, office_from
 
 
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_office(tmp_path_factory.mktemp("office"))
-
-
 @define
 class Scene:
     """A head office that serves, a client, and the clock that its limits go by."""
@@ -61,8 +56,8 @@ Play = Callable[[Callable[[Scene], Awaitable[None]]], None]
 
 
 @pytest.fixture
-def play(template: Path, tmp_path: Path) -> Iterator[Play]:
-    with office_from(template, tmp_path) as authority:
+def play(small_office: Path, tmp_path: Path) -> Iterator[Play]:
+    with office_from(small_office, tmp_path) as authority:
         tokens, clock = tokens_of(tmp_path), MovableClock()
 
         async def whole(act: Callable[[Scene], Awaitable[None]]) -> None:
@@ -125,8 +120,8 @@ def test_a_sign_in_of_any_size_is_not_read(play: Play) -> None:
 
 
 @pytest.mark.slow
-def test_an_unknown_user_takes_as_long_as_a_wrong_password(template: Path, tmp_path: Path) -> None:
-    with office_from(template, tmp_path) as authority:
+def test_an_unknown_user_takes_as_long_as_a_wrong_password(small_office: Path, tmp_path: Path) -> None:
+    with office_from(small_office, tmp_path) as authority:
         accounts = Accounts(authority)
 
         def best(user: str) -> float:
@@ -260,12 +255,12 @@ def test_a_device_that_signed_in_sells_over_http(play: Play, tmp_path: Path) -> 
 # -- the database, and the process
 
 
-def test_secrets_are_this_users_alone_and_no_password_is_stored_as_it_is(template: Path, tmp_path: Path) -> None:
-    assert (template / PASSWORD_FILE).read_text() == PASSWORD
+def test_secrets_are_this_users_alone_and_no_password_is_stored_as_it_is(small_office: Path, tmp_path: Path) -> None:
+    assert (small_office / PASSWORD_FILE).read_text() == PASSWORD
     tokens_of(tmp_path)
-    for path in (template / PASSWORD_FILE, tmp_path / KEY_FILE):
+    for path in (small_office / PASSWORD_FILE, tmp_path / KEY_FILE):
         assert stat.S_IMODE(path.stat().st_mode) == 0o600 or sys.platform == "win32"
-    with office_from(template, tmp_path) as authority, authority.transaction() as tx:
+    with office_from(small_office, tmp_path) as authority, authority.transaction() as tx:
         hashes = [row[0] for row in tx.connection.execute("SELECT hash FROM portal_user")]
     assert len(set(hashes)) == len(USERS), "one salt for all"
     assert all(found.startswith("$argon2id$") for found in hashes)

@@ -4,36 +4,18 @@ from __future__ import annotations
 
 import re
 from base64 import b64encode
-from collections.abc import Awaitable, Callable
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 from attrs import evolve
 
 from offlinekit.selection import Choice
-from offlinekit_portal.contract import Customer, Order, OrderItem, Price, Product, Prospect
+from offlinekit_portal.contract import Customer, Order, OrderItem, Price, Product, Prospect, Representative
 from offlinekit_portal.web import desk, package
-from tests.portal.visiting import Scene, build_company, keys, play, until
+from tests.portal.selling import take_mine
+from tests.portal.visiting import Act, Answer, Scene, keys, until
 
-Act = Callable[[Scene], Awaitable[None]]
 CUSTOMERS = 25
-
-
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_company(tmp_path_factory.mktemp("office"))
-
-
-@pytest.fixture
-def at_the_portal(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Act], None]:
-    monkeypatch.setattr(desk, "PROBE_S", 0.05)
-    return lambda act: play(template, tmp_path, act)
-
-
-async def take_mine(scene: Scene) -> None:
-    """Everything that is hers."""
-    await scene.post("/offline/sugestao", htmx=False)
-    await until(scene.desk.pulled)
 
 
 def test_a_new_device_is_guided_and_has_everything_after_one_click(at_the_portal: Callable[[Act], None]) -> None:
@@ -96,7 +78,7 @@ def test_a_filter_is_taken_away_by_its_chip_and_conditions_are_joined_anew(at_th
 def test_all_but_eighteen(at_the_portal: Callable[[Act], None]) -> None:
     async def act(scene: Scene) -> None:
         await scene.change("clientes", "quick", ("quick", "my_customers"), step="rapido")
-        listed = await scene.get("/offline/configurar/clientes/registros")
+        listed = await scene.get("/offline/configurar/clientes/registros/lista", htmx=True)
         rows = listed.rows()
         assert len(rows) == CUSTOMERS
         assert all(rows.values())
@@ -300,8 +282,7 @@ def test_a_choice_that_is_not_offered_any_more_is_named_and_chosen_anew(at_the_p
         scene.desk.remember("choosing", b64encode(gone.encode()).decode())
         records = await scene.get("/offline/configurar/clientes/registros")
         assert records.url == "/offline/configurar/clientes/rapido"
-        assert "no longer offers something that you chose" in records.text
-        assert "golden" in records.text
+        assert "no longer offers “golden” of Customers" in records.text
         counted = await scene.get("/offline/configurar/clientes/rapido/pacote", htmx=True)
         assert counted.status == 422
         assert "Choose anew" in (await scene.save()).text
@@ -310,3 +291,56 @@ def test_a_choice_that_is_not_offered_any_more_is_named_and_chosen_anew(at_the_p
         assert "no longer offers" not in anew.text
 
     at_the_portal(act)
+
+
+def test_the_card_says_what_is_here_right_after_a_download(at_the_portal: Callable[[Act], None]) -> None:
+    async def act(scene: Scene) -> None:
+        card = "/offline/configurar/clientes/rapido/pacote"
+        await scene.change("clientes", "quick", ("quick", "my_customers"), step="rapido")
+        assert "Nothing of it is on this device yet" in (await scene.get(card, htmx=True)).text
+        await scene.save()
+        page = await scene.get("/offline/configurar/clientes/rapido")
+        assert f'hx-get="{card}"' in page.html  # counted anew, although the choices are those of a moment ago
+        assert "All of it is on this device already" in (await scene.get(card, htmx=True)).text
+        assert f'hx-get="{card}"' not in (await scene.get("/offline/configurar/clientes/rapido")).html
+
+    at_the_portal(act)
+
+
+def test_the_review_shows_what_was_counted(at_the_portal: Callable[[Act], None]) -> None:
+    async def act(scene: Scene) -> None:
+        review = "/offline/configurar/produtos/revisar"
+        await scene.get(review + "/pacote", htmx=True)  # of nothing
+        await scene.change("produtos", "quick", ("quick", "catalogue"), step="rapido")
+        counted = await scene.get(review + "/pacote", htmx=True)
+        body = counted.html.partition('hx-target="#conf-body"')[2]
+        assert "Products 420 records" in Answer(0, body, "").text
+
+    at_the_portal(act)
+
+
+def test_one_state_begins_with_the_representatives_own(at_the_portal: Callable[[Act], None]) -> None:
+    async def act(scene: Scene) -> None:
+        path = "/offline/configurar/clientes/rapido"
+        if scene.replica.get(Representative, "R01") is None:  # nothing has come yet, and nobody guesses
+            assert "choose…" in (await scene.get(path)).text
+        await take_mine(scene)
+        page = await scene.get(path)
+        assert state_of(page) == "SP"
+        assert "choose…" not in page.text
+        untold = await scene.change("clientes", "quick", ("quick", "customers_of_state"), step="rapido")
+        assert untold.status == 422
+        assert "Choose what “Of one state” is about" in untold.text
+        told = await scene.change("clientes", "quick", ("quick", "customers_of_state"), ("customers_of_state.state", "MG"),
+                                  step="rapido")  # fmt: skip
+        assert told.status == 200
+        assert state_of(await scene.get(path)) == "MG"
+
+    at_the_portal(act)
+
+
+def state_of(page: Answer) -> str:
+    """The state that the quick filter is about."""
+    found = re.search(r'name="customers_of_state.state">.*?<option value="(\w*)" selected>', page.html, re.S)
+    assert found is not None
+    return found[1]

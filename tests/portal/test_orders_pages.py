@@ -217,7 +217,7 @@ def test_an_order_is_called_sent_when_its_receipt_is_here(selling: Run) -> None:
         assert "only with a connection" in shown.text
         saved = await entry.save()
         page = await scene.get(saved.url)
-        assert "Order OFF-0001 is saved on this device." in page.text
+        assert "Saved on this device. It is sent by itself" in page.text
         assert "To send" in page.text
         assert "The head office has this order" not in page.text
         listed = await scene.get("/pedidos?estado=pending")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 
@@ -13,28 +13,10 @@ import pytest
 from offlinekit import Offline
 from offlinekit_portal.contract import Customer, Order, Setting
 from offlinekit_portal.plug import Plug, create
-from offlinekit_portal.web import desk
 from offlinekit_portal.web.line import Line
+from tests.portal.selling import take_mine
 from tests.portal.trading import TODAY
-from tests.portal.visiting import Scene, build_company, play, scene, until
-
-Act = Callable[[Scene], Awaitable[None]]
-
-
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_company(tmp_path_factory.mktemp("office"))
-
-
-@pytest.fixture
-def at_the_portal(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Act], None]:
-    monkeypatch.setattr(desk, "PROBE_S", 0.05)
-    return lambda act: play(template, tmp_path, act)
-
-
-async def take_mine(scene: Scene) -> None:
-    await scene.post("/offline/sugestao", htmx=False)
-    await until(scene.desk.pulled)
+from tests.portal.visiting import Act, Scene, scene, until
 
 
 def place(scene: Scene, total: str) -> None:
@@ -135,11 +117,11 @@ def test_there_is_no_network_switch_outside_the_demo(at_the_portal: Callable[[Ac
     at_the_portal(act)
 
 
-def test_the_plug_is_pulled_and_plugged_in_from_the_page(template: Path, tmp_path: Path) -> None:
+def test_the_plug_is_pulled_and_plugged_in_from_the_page(company: Path, tmp_path: Path) -> None:
     from aiohttp import web
 
     async def act() -> None:
-        async with scene(template, tmp_path) as made:
+        async with scene(company, tmp_path) as made:
             plug = Plug(made._office_port, 0)
             await plug.open()
             switch = web.AppRunner(create(plug), shutdown_timeout=0.1)

@@ -29,12 +29,12 @@ PATIENCE_S = 30
 CLAIMS: dict[str, Mapping[str, Any]] = {rep.code: {"rep": rep.code, "price_lists": list(rep.lists)} for rep in REPS}
 
 
-def build_office(folder: Path) -> Path:
+def build_office(folder: Path, products: int = 210, customers: int = 100, prospects: int = 20) -> Path:
     """Makes a small company's database in a folder."""
     before = os.environ.get(PASSWORD_VARIABLE)
     os.environ[PASSWORD_VARIABLE] = PASSWORD
     try:
-        build(folder, Company(TODAY, products=210, customers=100, prospects=20))
+        build(folder, Company(TODAY, products=products, customers=customers, prospects=prospects))
     finally:
         if before is None:
             del os.environ[PASSWORD_VARIABLE]

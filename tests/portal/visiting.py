@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import html
-import os
 import re
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import TypeAlias
 
 import aiohttp
 from aiohttp import web
@@ -19,23 +19,11 @@ from attrs import define, field
 from offlinekit import Authority, Replica
 from offlinekit.testing.pair import MovableClock
 from offlinekit_portal import office
-from offlinekit_portal.company import Company
 from offlinekit_portal.web import app, desk
-from tests.portal.trading import PASSWORD, TODAY, office_from
+from tests.portal.trading import PASSWORD, office_from
 
 NOON = 1_795_532_400.0  # of 24 November 2026 in São Paulo
 PATIENCE_S = 20.0
-
-
-def build_company(folder: Path) -> Path:
-    """A company in which every representative has twenty-five customers."""
-    before = os.environ.get(office.PASSWORD_VARIABLE)
-    os.environ[office.PASSWORD_VARIABLE] = PASSWORD
-    try:
-        office.build(folder, Company(TODAY, products=420, customers=500, prospects=40))
-    finally:
-        os.environ.pop(office.PASSWORD_VARIABLE) if before is None else os.environ.update({office.PASSWORD_VARIABLE: before})
-    return folder
 
 
 @define(repr=False)
@@ -182,7 +170,7 @@ async def until(condition: Callable[[], bool]) -> None:
             pass  # each look is a query in a thread of its own
 
 
-Play = Callable[[Callable[[Scene], Awaitable[None]]], None]
+Act: TypeAlias = "Callable[[Scene], Awaitable[None]]"
 
 
 @asynccontextmanager
@@ -205,7 +193,7 @@ async def scene(template: Path, folder: Path, plug: str | None = None) -> AsyncI
                     await made.close_office()
 
 
-def play(template: Path, folder: Path, act: Callable[[Scene], Awaitable[None]], plug: str | None = None) -> None:
+def play(template: Path, folder: Path, act: Act, plug: str | None = None) -> None:
     """Plays a scene with Marina signed in."""
 
     async def whole() -> None:

@@ -18,7 +18,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from datetime import date
 from pathlib import Path
 from urllib.parse import urlencode
 
@@ -26,7 +25,7 @@ import apsw
 import pytest
 
 from offlinekit_portal.company import Company
-from offlinekit_portal.office import PASSWORD_VARIABLE, build
+from offlinekit_portal.office import PASSWORD_VARIABLE, build, today
 
 COUNTS = Path(__file__).resolve().parents[2] / "build" / "portal_kills.json"
 KILLS, SEED, PASSWORD = 50, 20_261_124, "a-password-of-the-test"
@@ -230,7 +229,7 @@ class Story:
 def story(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Story]:
     monkeypatch.setenv(PASSWORD_VARIABLE, PASSWORD)
     (tmp_path / "office").mkdir()
-    build(tmp_path / "office", Company(date.today(), products=600, customers=120, prospects=20))
+    build(tmp_path / "office", Company(today(), products=600, customers=120, prospects=20))
     told = Story(tmp_path)
     try:
         yield told
@@ -285,7 +284,7 @@ def test_an_order_that_a_page_called_saved_is_sent_once_whenever_the_portal_dies
     counts = {"kills": dict(story.kills), "answered before the kill": dict(story.reached), "saved": len(story.saved),
               "at the head office": len(taken), "refused": len(refused), "lost": len(lost), "doubled": len(doubled)}  # fmt: skip
     COUNTS.parent.mkdir(exist_ok=True)
-    COUNTS.write_text(json.dumps(counts | {"seed": SEED, "date": date.today().isoformat()}, indent=1), encoding="utf-8")
+    COUNTS.write_text(json.dumps(counts | {"seed": SEED, "date": today().isoformat()}, indent=1), encoding="utf-8")
     print(counts)
     assert sum(story.kills.values()) == KILLS
     assert not lost, f"saved, and neither with the head office nor refused: {lost}"

@@ -180,3 +180,44 @@ def test_older_copies_of_a_device_double_nothing_and_lose_nothing(authority: Aut
     assert pair.replica.pending() == pair.replica.rejections() == []
     assert forks
     pair.replica.close()
+
+
+@pytest.mark.invariant("I3")
+def test_ten_thousand_lost_replies_raise_no_fork(authority: Authority, tmp_path: Path) -> None:
+    """Also where the program ends before the reply, and where the request did not even arrive."""
+    chance, lost, made = random.Random(5), 0, 0
+    replica = Replica.open(tmp_path / "ana.db", SCHEMA, offer=OFFER, identity="ana")
+    replica.configure().quick("all").until(None).save()
+    Pair(authority, replica, MovableClock(), "ana", {}).sync()  # from now on the authority knows the fields
+    for db in (authority.store._writer, replica.store.db):
+        db.pragma("synchronous", "off")  # no power cut here, and thousands of transactions
+    while lost < 10_000:
+        if chance.random() < 0.05:
+            made += 1
+            with replica.transaction("sell") as tx:
+                tx.insert(Order(id=f"o{made}"))
+        steps = Exchanger(replica.store).push()
+        send = next(steps, None)
+        if send is None:
+            continue
+        assert isinstance(send, Send)
+        if chance.random() < 0.9:
+            answer = authority.handle(send.body, "ana", {})
+            if chance.random() < 0.01:
+                with suppress(StopIteration):
+                    steps.send(answer)
+                continue
+        lost += 1
+        steps.close()
+        if chance.random() < 0.002:
+            replica.close()
+            replica = Replica.open(tmp_path / "ana.db", SCHEMA, offer=OFFER, identity="ana")
+    Pair(authority, replica, MovableClock(), "ana", {}).sync()
+    assert authority.pusher.counts.get("fork", 0) == 0
+    assert authority.pusher.counts["repeat"] > 7000
+    with authority.transaction() as tx:
+        assert sorted(row[0] for row in tx.connection.execute("SELECT id FROM effect")) == sorted(
+            f"o{n + 1}" for n in range(made)
+        )
+    assert (len(replica.pending()), made > 300) == (0, True)
+    replica.close()

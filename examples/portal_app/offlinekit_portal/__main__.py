@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
+from offlinekit_portal.alone import Taken
+
 # Each command, the module that runs it, and what it is. A module is loaded when its command is asked for.
 COMMANDS = {
     "demo": ("offlinekit_portal.demo", "start head office, line and portal, and say where to sign in"),
@@ -60,6 +62,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, _terminated)  # as Ctrl-C: cleanly
     if getattr(options, "with_parent", False):
         threading.Thread(target=_end_with, args=(sys.stdin.fileno(),), daemon=True).start()
+    try:
+        return _run(options)
+    except Taken as error:
+        print(f"{options.command}: {error}", file=sys.stderr)
+        return 1
+
+
+def _run(options: argparse.Namespace) -> int:
     if options.command == "portal":
         from offlinekit_portal.web.app import run
 

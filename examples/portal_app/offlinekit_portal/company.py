@@ -84,7 +84,10 @@ class Company:
         """The records by what they are called, in an order in which they may be loaded."""
         yield (
             "representatives",
-            [Representative(code=r.code, name=r.name, email=email(r.name, DOMAIN), region=r.region) for r in REPS],
+            [
+                Representative(code=r.code, name=r.name, email=email(r.name, DOMAIN), region=r.region, state=r.towns[0].state)
+                for r in REPS
+            ],
         )
         yield "payment terms", [PaymentTerm(code=code, name=name, days=days) for code, name, days in TERMS]
         yield "price lists", [PriceList(code=code, name=name) for code, name, _ in PRICE_LISTS]

@@ -46,6 +46,7 @@ class Representative(Collection):
     name: Field[str]
     email: Field[str]
     region: Field[str]
+    state: Field[str] = field(default="")  # where most of the customers are
 
 
 class PaymentTerm(Collection):

@@ -28,6 +28,7 @@ from offlinekit.clock import Clock
 from offlinekit_adapters.aiohttp_server import sync_routes
 from offlinekit_adapters.jwt import Key, Tokens
 from offlinekit_portal.accounts import PASSWORD_MAX, USER_MAX, Account, Accounts, Attempts, make_password
+from offlinekit_portal.alone import alone
 from offlinekit_portal.company import ZONE, Company
 from offlinekit_portal.contract import offer, schema, scopes
 from offlinekit_portal.deciding import declare, number_from
@@ -217,7 +218,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(options: Any) -> int:
-    """Serves until interrupted."""
+    """Serves until interrupted; raises Taken."""
 
     def tell(line: str) -> None:
         print(line, flush=True)
@@ -225,12 +226,13 @@ def main(options: Any) -> int:
     data: Path = options.data
     data.mkdir(parents=True, exist_ok=True)
     os.chmod(data, 0o700)
-    if not (data / DATABASE).exists():
-        build(data, Company(today(), products=options.products, customers=options.customers), tell)
-    authority = open_authority(data / DATABASE, data / "files")
-    try:
-        with contextlib.suppress(KeyboardInterrupt):
-            asyncio.run(_serve(authority, tokens_of(data, options.lifetime), options.port, tell))
-    finally:
-        authority.close()
+    with alone(data):
+        if not (data / DATABASE).exists():
+            build(data, Company(today(), products=options.products, customers=options.customers), tell)
+        authority = open_authority(data / DATABASE, data / "files")
+        try:
+            with contextlib.suppress(KeyboardInterrupt):
+                asyncio.run(_serve(authority, tokens_of(data, options.lifetime), options.port, tell))
+        finally:
+            authority.close()
     return 0

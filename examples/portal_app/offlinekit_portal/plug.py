@@ -59,7 +59,11 @@ class State(msgspec.Struct, frozen=True):
 
 
 class PlugUnreachable(Exception):
-    """The switch did not answer, or refused."""
+    """The switch did not answer, or refused with a `status` of HTTP."""
+
+    def __init__(self, message: str, status: int = 0) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 @define
@@ -308,7 +312,8 @@ class PlugControl:
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise PlugUnreachable(f"the plug's switch at {self._url} does not answer ({type(error).__name__})") from error
         if answer.status != 200:
-            raise PlugUnreachable(f"the plug's switch refused ({answer.status}): {said.decode(errors='replace')[:200]}")
+            raise PlugUnreachable(f"the plug's switch refused ({answer.status}): {said.decode(errors='replace')[:200]}",
+                                  answer.status)  # fmt: skip
         return msgspec.json.decode(said, type=State)
 
 

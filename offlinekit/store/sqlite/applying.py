@@ -153,7 +153,7 @@ def _apply_part(db: apsw.Connection, place: str, info: CollectionInfo, part: Par
     if digest(held) != part.digest:
         raise ProtocolError(f"the answer does not lead to the view of '{info.name}' that it promises; it was not applied")
     db.execute("INSERT OR REPLACE INTO ok_state VALUES(?,?,?)", (info.name, pack_view(held), part.digest))
-    applied.put[info.name], applied.drop[info.name] = len(put), len(part.drop & view)
+    applied.put[info.name], applied.drop[info.name] = len(put), len(part.drop)
 
 
 def _touched_ordinals(db: apsw.Connection, info: CollectionInfo, touched: set[bytes]) -> set[int]:
@@ -202,7 +202,6 @@ def _next_generation(store: ReplicaStore, name: str, before: bytes, delta: Group
     with owned(main, store.path, name) as (generation, db):
         if _token(db) != before:
             return False
-        view = _view(db, "main", name)
     with store.locked():
         build = Build(store.path, store.schema.info(name), store.schema.version, generation + 1)
     flipped = False
@@ -220,7 +219,7 @@ def _next_generation(store: ReplicaStore, name: str, before: bytes, delta: Group
                 store.give_up(name, build.generation)
     if flipped:
         store.replaced(name, generation)
-        applied.put[name], applied.drop[name] = put, len(part.drop & view)
+        applied.put[name], applied.drop[name] = put, len(part.drop)
     return flipped
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import apsw
@@ -14,7 +15,7 @@ from offlinekit.store.sqlite.connection import connect, mapped, write_transactio
 from offlinekit.store.sqlite.replica_files import file_of
 from offlinekit.view import digest, unpack_view, view_of
 
-__all__ = ["check_file", "confirm_drop", "inspect_file"]
+__all__ = ["ask_verification", "check_file", "confirm_drop", "inspect_file"]
 
 _unpack = msgspec.msgpack.decode
 
@@ -59,6 +60,7 @@ def _replica(db: apsw.Connection, path: str) -> dict[str, Any]:
         "kind": "replica", "file": path, "identity": meta["identity"], "device": meta["device"].hex(),
         "schema_version": meta["version"], "last_pull": _when(meta.get("pulled")), "forked": _when(meta.get("forked")),
         "collections": dict(_record_counts(db, path).items()),
+        "verified": _verified(meta), "verification_asked": "verify" in meta,
         "mutations": counts,
         "refused": [f"{i.hex()} {intent}: {code}: {message}" for i, intent, code, message in refused],
         "selection": None if selection is None else {
@@ -141,6 +143,24 @@ def _check_views(db: apsw.Connection) -> list[str]:
         if held != view:
             problems.append(f"{name}: {len(view - held)} records of the view are missing, {len(held - view)} are too many")
     return problems
+
+
+def ask_verification(path: str) -> None:
+    """Makes the next pull of a replica compare everything with its authority."""
+    db = connect(path)
+    try:
+        if _kind(db, path) != "replica":
+            raise StateError(f"{path} is an authority's file; a replica is what can be verified")
+        with write_transaction(db, path):
+            db.execute("INSERT OR REPLACE INTO ok_meta VALUES('verify',?)", (msgspec.msgpack.encode(os.urandom(8)),))
+    finally:
+        db.close()
+
+
+def _verified(meta: dict[str, Any]) -> dict[str, Any] | None:
+    when, *counts = meta.get("verified") or [None]
+    found = None if when is None else dict(zip(("fetched", "dropped"), counts, strict=True))
+    return None if found is None else {"when": _when(when), **found}
 
 
 def confirm_drop(path: str, device: str, until: float) -> None:

@@ -24,7 +24,7 @@ IMPLICIT_S = 30 * 86_400.0
 
 @frozen
 class Held:
-    """What a pull starts from; `complete`: it asks for every collection."""
+    """What a pull starts from; `complete`: it asks for every collection; `verify`: and takes nothing held for granted."""
 
     device: bytes
     groups: tuple[Group, ...]
@@ -34,6 +34,7 @@ class Held:
     implicit: dict[str, bytes]
     witness: bytes
     awaited: tuple[bytes, ...]
+    verify: bytes
 
 
 @frozen
@@ -74,6 +75,7 @@ def held(store: ReplicaStore, *, load: bool | None = False) -> Held:
             return Held(
                 store.meta("device"), tuple(groups), len(asked) == len(views), frozenset(c for c, v in views.items() if v),
                 selection_bytes(store, db), implicit, store.meta("witness") or b"", _awaited(db, asked),
+                b"" if load is None else store.meta("verify") or b"",
             )  # fmt: skip
         finally:
             store.rollback()

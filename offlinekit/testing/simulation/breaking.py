@@ -78,9 +78,12 @@ class Breaker:
 class FullDisk(Breaker):
     """From the n-th statement on, nothing can be written to a file; reading goes on, and so does undoing."""
 
-    def _trace(self, _cursor: Any, sql: str, _bindings: Any) -> bool:
+    def _trace(self, cursor: Any, sql: str, _bindings: Any) -> bool:
         self.left -= 1
-        if self.left <= 0 and sql.split(None, 1)[0].upper() in _WRITES:
+        verb = sql.split(None, 1)[0].upper()
+        db = cursor if isinstance(cursor, apsw.Connection) else cursor.connection
+        writes = verb in _WRITES and (verb != "COMMIT" or db.txn_state() == apsw.SQLITE_TXN_WRITE)
+        if self.left <= 0 and writes:
             self.point, self.dead = self.point or _brief(sql), True
             raise apsw.FullError("database or disk is full")
         return True

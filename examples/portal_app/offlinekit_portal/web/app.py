@@ -15,10 +15,12 @@ from urllib.parse import urlsplit
 from aiohttp import web
 
 from offlinekit import OfflinekitError, SelectionExpired
-from offlinekit_portal.web import i18n, live
+from offlinekit_portal.alone import alone
+from offlinekit_portal.web import i18n, live, wordings
 from offlinekit_portal.web.desk import Desk
+from offlinekit_portal.web.i18n import gettext as _
 from offlinekit_portal.web.views import configure, customers, entry, home, login, network, offline, orders, queue, settings
-from offlinekit_portal.web.visit import DESK, Answer, Visit, respond
+from offlinekit_portal.web.visit import COOKIE, DESK, LANGUAGE, Answer, Visit, respond
 
 _log = logging.getLogger("offlinekit.portal")
 HOSTS = frozenset({"127.0.0.1", "localhost", "[::1]"})
@@ -33,14 +35,15 @@ mimetypes.add_type("image/svg+xml", ".svg")
 @web.middleware
 async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Answers this machine's own browser only: no other host name (DNS rebinding), no other site's forms."""
+    _speak(request)
     host = request.host.rsplit(":", 1)[0] if not request.host.endswith("]") else request.host
     if host not in HOSTS:
-        raise web.HTTPMisdirectedRequest(text="this portal answers at 127.0.0.1 only")
+        raise web.HTTPMisdirectedRequest(text=_("This portal answers at 127.0.0.1 only."))
     origin = request.headers.get("Origin")
     foreign = origin is not None and urlsplit(origin).netloc != request.host
-    foreign = foreign or request.headers.get("Sec-Fetch-Site") == "cross-site"
+    foreign = foreign or request.headers.get("Sec-Fetch-Site") in ("cross-site", "same-site")  # another port is a site's own
     if request.method not in ("GET", "HEAD") and foreign:
-        raise web.HTTPForbidden(text="this form came from another site")
+        raise web.HTTPForbidden(text=_("This form came from another site."))
     response = await handler(request)
     if not response.prepared:
         response.headers.setdefault("Content-Security-Policy", POLICY)
@@ -58,9 +61,9 @@ async def explain(request: web.Request, handler: Handler) -> web.StreamResponse:
         return await _page(request, 409, "expired.html")
     except OfflinekitError as error:
         _log.warning("%s %s: %s", request.method, request.path, error)
-        return await _page(request, 409, "error.html", said=str(error))
-    except web.HTTPNotFound:
-        return await _page(request, 404, "error.html", said="")
+        return await _page(request, 409, "error.html", said=wordings.of(error))
+    except web.HTTPClientError as error:
+        return await _page(request, error.status, "error.html", said="")
     except web.HTTPException:
         raise
     except Exception:
@@ -68,13 +71,19 @@ async def explain(request: web.Request, handler: Handler) -> web.StreamResponse:
         return await _page(request, 500, "error.html", said="")
 
 
+def _speak(request: web.Request) -> None:
+    """What follows is said in the reader's language."""
+    i18n.current.set(i18n.choose(request.cookies.get(LANGUAGE), request.headers.get("Accept-Language", "")))
+
+
 async def _page(request: web.Request, status: int, template: str, **values: object) -> web.Response:
-    i18n.current.set(i18n.choose(request.cookies.get("language"), request.headers.get("Accept-Language", "")))
     desk = request.app[DESK]
-    if desk.session is None:
-        return web.Response(status=status, text=str(values.get("said") or "not found"))
+    if not desk.knows(request.cookies.get(COOKIE)):  # whoever asks: nothing of the person who is signed in is shown
+        return web.Response(status=status, text=_("There is no such page") if status == 404 else _("That did not work"))
     visit = Visit(desk, request.method, request.path, request.query, {}, request.cookies, request.headers)  # type: ignore[arg-type]
-    return respond(Answer(await asyncio.to_thread(visit.render, template, status=status, **values), status))
+    part = template == "error.html" and visit.partial and status != 404
+    body = await asyncio.to_thread(visit.render, "error_part.html" if part else template, status=status, **values)
+    return respond(Answer(body, status, {"HX-Reswap": "none"} if part else {}))
 
 
 async def _desk_open(app: web.Application) -> AsyncIterator[None]:
@@ -92,7 +101,7 @@ def create(desk: Desk) -> web.Application:
     """The application."""
     app = web.Application(middlewares=[guard, explain], client_max_size=BODY_MAX)
     app[DESK] = desk
-    app[live.OPEN] = set()
+    app[live.OPEN] = {}
     app.cleanup_ctx.append(_desk_open)
     app.on_shutdown.append(live.end_streams)
     static = importlib.resources.files("offlinekit_portal") / "static"
@@ -104,7 +113,7 @@ def create(desk: Desk) -> web.Application:
 
 
 def run(office: str, data: Path, port: int, plug_control: str | None = None) -> None:
-    """Serves until interrupted; says its address in one line when it is ready."""
+    """Serves until interrupted; says its address in one line when it is ready. Raises Taken."""
     data.mkdir(parents=True, exist_ok=True)
     os.chmod(data, 0o700)
 
@@ -118,5 +127,5 @@ def run(office: str, data: Path, port: int, plug_control: str | None = None) -> 
         finally:
             await runner.cleanup()
 
-    with contextlib.suppress(KeyboardInterrupt):
+    with alone(data), contextlib.suppress(KeyboardInterrupt):
         asyncio.run(serve())

@@ -65,7 +65,7 @@ class Live:
     until: datetime | None = None
     done: int = 0
     total: int = 0
-    detail: str = ""
+    status: Status | None = None
     days: int = 0  # how many are left of the package, today included; 0: it has no end
 
     @property
@@ -196,7 +196,7 @@ class Desk:
         days = 0 if until is None else ((until - timedelta(microseconds=1)).date() - self.today()).days + 1
         expired, chosen = self.replica.expired, bool(selection.id)
         return Live(_pill(status, self.connected), pending, status.rejected, since, expired, chosen, until,
-                    progress.done if progress else 0, progress.total if progress else 0, status.detail, days)  # fmt: skip
+                    progress.done if progress else 0, progress.total if progress else 0, status, days)  # fmt: skip
 
     def today(self) -> date:
         """The day where the representative sells, by the clock that decides when a selection ends."""

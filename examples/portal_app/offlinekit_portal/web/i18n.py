@@ -86,7 +86,7 @@ def size(count: float) -> str:
     """Bytes in the unit that a person would choose."""
     for unit, factor in (("GB", 1e9), ("MB", 1e6), ("KB", 1e3)):
         if count >= factor:
-            return f"{decimal(count / factor, '#,##0.0' if count < 100 * factor else '#,##0')} {unit}"
+            return f"{decimal(count / factor, '#,##0.0' if count < 100 * factor else '#,##0')}\xa0{unit}"
     return f"{int(count)} B"
 
 

@@ -13,7 +13,7 @@ from offlinekit_portal.web.visit import COOKIE, DESK, LANGUAGE, Visit
 PAUSE_S = 0.15  # changes that come thick and fast are told together
 BEAT_S = 15.0
 STREAMS_MAX = 32
-OPEN: web.AppKey[set[asyncio.Task[None]]] = web.AppKey("open streams", set)
+OPEN: web.AppKey[dict[asyncio.Task[None], None]] = web.AppKey("open streams", dict)
 
 
 async def stream(request: web.Request) -> web.StreamResponse:
@@ -22,20 +22,22 @@ async def stream(request: web.Request) -> web.StreamResponse:
     if not desk.knows(request.cookies.get(COOKIE)):
         return web.Response(status=401)
     streams = request.app[OPEN]
-    if len(streams) >= STREAMS_MAX:
-        return web.Response(status=503)
+    while len(streams) >= STREAMS_MAX:  # pages that were closed are noticed late: the oldest makes room for the newest
+        oldest = next(iter(streams))
+        del streams[oldest]
+        oldest.cancel()
     i18n.current.set(i18n.choose(request.cookies.get(LANGUAGE), request.headers.get("Accept-Language", "")))
     response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"})
     visit = Visit(desk, "GET", request.query.get("at", "/"), request.query, request.query, request.cookies, request.headers)
     task = asyncio.current_task()
     assert task is not None
-    streams.add(task)
+    streams[task] = None
     with contextlib.suppress(ConnectionError, asyncio.CancelledError):
         try:
             await response.prepare(request)
             await _tell(visit, response)
         finally:
-            streams.discard(task)
+            streams.pop(task, None)
     return response
 
 
@@ -75,6 +77,6 @@ async def _tell(visit: Visit, response: web.StreamResponse) -> None:
 
 async def end_streams(app: web.Application) -> None:
     """Ends the streams, which would hold up the end of the process."""
-    streams: set[asyncio.Task[None]] = app[OPEN]
+    streams: dict[asyncio.Task[None], None] = app[OPEN]
     for task in list(streams):
         task.cancel()

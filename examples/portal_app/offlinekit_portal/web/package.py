@@ -18,7 +18,7 @@ FRESH_S = 20.0
 ROOM = 64_000_000  # what a device should keep free
 LOADING = 3  # times the size of a package, while it is loaded
 DOWNLOAD = "download"
-_counted: WeakKeyDictionary[Replica, tuple[bytes, float, Preview]] = WeakKeyDictionary()
+_counted: WeakKeyDictionary[Replica, tuple[tuple[bytes, str], float, Preview]] = WeakKeyDictionary()
 
 
 @frozen
@@ -69,14 +69,16 @@ class Package:
         return 100 if not fetch else max(0, min(99, int(100 * (1 - fetch / max(1, rows)))))
 
 
-def _key(configuration: Configuration) -> bytes:
-    return evolve(configuration.selection, id="", since=0.0, until=None).encode()
+def _key(desk: Desk, configuration: Configuration) -> tuple[bytes, str]:
+    """What a count depends on: the choices, and the package that is here; while one arrives, none is."""
+    held = desk.replica.held_selection.id if desk.pulled() else ""
+    return evolve(configuration.selection, id="", since=0.0, until=None).encode(), held
 
 
 def count(desk: Desk, configuration: Configuration) -> Package:
     """Counts what saving would mean: at the head office, or from what is held when it cannot be reached."""
     preview = configuration.preview()
-    _counted[desk.replica] = (_key(configuration), time.monotonic(), preview)
+    _counted[desk.replica] = (_key(desk, configuration), time.monotonic(), preview)
     return _package(desk, configuration, preview, True)
 
 
@@ -86,7 +88,7 @@ def counted(desk: Desk, configuration: Configuration) -> Package | None:
     if found is None:
         return None
     key, when, preview = found
-    here = key == _key(configuration) and time.monotonic() - when < FRESH_S and preview.offline is not desk.connected
+    here = key == _key(desk, configuration) and time.monotonic() - when < FRESH_S and preview.offline is not desk.connected
     return _package(desk, configuration, preview, here)
 
 

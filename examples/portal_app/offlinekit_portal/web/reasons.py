@@ -26,10 +26,11 @@ class Reason:
     about: str = ""
     sent: str = ""
     now: str = ""
+    theirs: str = ""  # the head office's own words, in whatever language, where there are none of ours
 
 
 def of(refusal: Rejection) -> Reason:
-    """The reason of a refusal; for a code that is not known here, in the words of the head office."""
+    """The reason of a refusal, in words of ours; where these lack figures, the head office's own words go along."""
     said, facts = facts_of(refusal.message)
     make = KNOWN.get(refusal.code)
     try:
@@ -38,7 +39,7 @@ def of(refusal: Rejection) -> Reason:
     except (KeyError, ValueError, InvalidOperation):
         pass  # the figures are not those that this portal knows
     title, text, hint = _plain(refusal.code)
-    return Reason(title, text or said, hint)
+    return Reason(title, text, hint, theirs="" if text else said)
 
 
 def _amount(facts: Facts, name: str) -> str:
@@ -117,7 +118,7 @@ KNOWN: dict[str, Callable[[Facts], Reason]] = {
 
 
 def _plain(code: str) -> tuple[str, str, str]:
-    """Title, text and hint for refusals without figures; an empty text means the head office's own."""
+    """Title, text and hint for refusals without figures; an empty text says no more than the title."""
     resend = _("Look at the order and send it again, or discard it.")
     return {
         "credit": (_("The order is over the customer's credit."), "", resend),

@@ -16,7 +16,7 @@ from markupsafe import Markup
 from multidict import MultiMapping
 
 from offlinekit import Replica
-from offlinekit_portal.web import i18n
+from offlinekit_portal.web import i18n, wordings
 from offlinekit_portal.web.desk import Desk
 
 DESK: web.AppKey[Desk] = web.AppKey("desk", Desk)
@@ -172,7 +172,8 @@ def _environment() -> Environment:
     made.install_gettext_callables(  # type: ignore[attr-defined]
         i18n.gettext, i18n.ngettext, newstyle=True
     )
-    made.globals.update(icon=icon, initials=initials, i=i18n.Words(), languages=i18n.LANGUAGES, language_names=i18n.NAMES)
+    made.globals.update(icon=icon, initials=initials, i=i18n.Words(), languages=i18n.LANGUAGES, language_names=i18n.NAMES,
+                        trouble=wordings.trouble)  # fmt: skip
     made.filters.update(money=i18n.money, day=i18n.day, clock=i18n.clock, number=i18n.decimal, size=i18n.size,
                         json=lambda v: json.dumps(v, ensure_ascii=True), tr=i18n.gettext)  # fmt: skip
     return made

@@ -21,6 +21,20 @@ _trails: OrderedDict[tuple[Any, ...], list[Any]] = OrderedDict()  # where the pa
 
 
 @frozen
+class Asked:
+    """Which list a request asks for."""
+
+    search: str
+    sort: str
+
+    @staticmethod
+    def of(visit: Visit, register: Register) -> Asked:
+        """What the request says, or the register's first order."""
+        sort = visit.text("ordem")
+        return Asked(visit.text("busca", limit=100), sort if sort in register.sorts else next(iter(register.sorts)))
+
+
+@frozen
 class Found:
     """A page of the list."""
 
@@ -32,7 +46,6 @@ class Found:
     more: bool
     offline: bool
     search: str
-    sort: str
 
     @property
     def first(self) -> int:
@@ -50,12 +63,11 @@ class Found:
         return sum(taken for _, _, taken in self.rows)
 
 
-def find(visit: Visit, register: Register, configuration: Configuration) -> Found:
+def find(visit: Visit, register: Register, configuration: Configuration, asked: Asked) -> Found:
     """A page of the list, as the request asks for it."""
-    search, sort = visit.text("busca", limit=100), visit.text("ordem")
-    sort = sort if sort in register.sorts else next(iter(register.sorts))
+    search = asked.search
     listed = configuration.candidates(register.cls)
-    select = listed.search(search).order_by(*register.sorts[sort][1])
+    select = listed.search(search).order_by(*register.sorts[asked.sort][1])
     trail = _trail(visit, configuration, select.query)
     number = min(visit.number("pagina", 1, 1), len(trail))
     page = select.limit(PAGE).after(trail[number - 1]).with_total().all()
@@ -64,9 +76,8 @@ def find(visit: Visit, register: Register, configuration: Configuration) -> Foun
     total = page.total or 0
     chosen = configuration.candidates(register.cls, show="chosen").count()
     rows = [(_code(record), record, mark.chosen) for record, mark in page.marked]
-    return Found(
-        rows, total, listed.count() if search else total, chosen, number, PAGE * number < total, page.offline, search, sort
-    )
+    listed_in_all = listed.count() if search else total
+    return Found(rows, total, listed_in_all, chosen, number, PAGE * number < total, page.offline, search)
 
 
 def _code(record: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from datetime import datetime, time, timedelta
 from typing import Any
@@ -9,11 +10,10 @@ from typing import Any
 from aiohttp import web
 from attrs import frozen
 
-from offlinekit import Configuration, FilterError, InvalidValue, LimitExceeded
+from offlinekit import Configuration, FilterError, InvalidValue, LimitExceeded, SelectionExpired
 from offlinekit.exceptions import NotOffered, TransportError
-from offlinekit.selection import PICKS_MAX
-from offlinekit_portal.contract import offer
-from offlinekit_portal.web import choosing, i18n, package
+from offlinekit_portal.contract import Representative, offer
+from offlinekit_portal.web import choosing, i18n, package, wordings
 from offlinekit_portal.web.desk import ZONE
 from offlinekit_portal.web.i18n import gettext as _
 from offlinekit_portal.web.registers import REGISTERS, Register, register_of
@@ -59,8 +59,18 @@ def _values(
     return {
         "registers": REGISTERS, "register": register, "step": step, "chosen": chosen, "offered": offered, "package": pack,
         "steps": _steps(chips, step, records), "chips": chips, "error": error,
-        "configuration": configuration, "words": choosing, "offer": offer, "gone": configuration.problem,
+        "configuration": configuration, "words": choosing, "offer": offer,
+        "home": _home(visit), "gone": wordings.problem_of(configuration.selection),
     }  # fmt: skip
+
+
+def _home(visit: Visit) -> dict[str, str]:
+    """What the values of quick filters start with, by their names: the representative's own state."""
+    me = None
+    if visit.desk.session is not None:
+        with contextlib.suppress(SelectionExpired):
+            me = visit.replica.get(Representative, visit.desk.session.rep)
+    return {"state": me.state} if me else {}
 
 
 def _place(schema: str, step: str) -> Register:
@@ -79,22 +89,23 @@ def start(visit: Visit) -> Answer:
 def show(visit: Visit, schema: str, step: str) -> Said:
     """A step."""
     register = _place(schema, step)
-    try:
-        return _whole(visit, _values(visit, register, step))
-    except NotOffered:  # nobody can list what a choice means that is gone; the first step says which it is
+    values = _values(visit, register, step)
+    if values["gone"] and step == "registros":  # which nobody can list; the first step says what it is
         return visit.go(f"{BASE}/{register.slug}/{STEPS[0]}")
+    return _whole(visit, values, at_once=True)
 
 
-def _whole(visit: Visit, values: dict[str, Any]) -> str:
-    """The whole page."""
+def _whole(visit: Visit, values: dict[str, Any], at_once: bool = False) -> str:
+    """The whole page; at once: with a connection its list is asked for by the page itself, which waits for no network."""
     around = {"repeat": choosing.repeating(visit.desk), "under_way": choosing.under_way(visit.desk)}
-    return visit.render("configure.html", **_with_body(visit, values), **around)
+    return visit.render("configure.html", **_with_body(visit, values, at_once and visit.desk.connected), **around)
 
 
-def _with_body(visit: Visit, values: dict[str, Any]) -> dict[str, Any]:
+def _with_body(visit: Visit, values: dict[str, Any], listless: bool = False) -> dict[str, Any]:
     """What the step itself shows besides."""
     if values["step"] == "registros":
-        values["found"] = candidates.find(visit, values["register"], values["configuration"])
+        values["asked"] = asked = candidates.Asked.of(visit, values["register"])
+        values["found"] = None if listless else candidates.find(visit, values["register"], values["configuration"], asked)
     if values["step"] == "avancado":
         values["row"] = _row(visit, values["register"])
     if values["step"] == "revisar":
@@ -113,9 +124,13 @@ def _review(visit: Visit, configuration: Configuration) -> dict[str, Any]:
 
 
 @routes.get(BASE + "/{schema}/registros/lista")
-def found(visit: Visit, schema: str) -> str:
+def found(visit: Visit, schema: str) -> Said:
     """The list alone: another search, order or page."""
-    return visit.render("configure_found.html", **_with_body(visit, _values(visit, register_of(schema), "registros")))
+    register = register_of(schema)
+    try:
+        return visit.render("configure_found.html", **_with_body(visit, _values(visit, register, "registros")))
+    except NotOffered as error:  # the head office's offer is newer than this portal's
+        return _refused(visit, register, "registros", wordings.of(error))
 
 
 @routes.get(BASE + "/{schema}/avancado/linha")
@@ -133,7 +148,7 @@ def counted(visit: Visit, schema: str, step: str) -> Answer:
     except TransportError:
         return _changed(visit, register, step, configuration, "uncounted")
     except NotOffered as error:
-        return _refused(visit, register, step, _words(error))
+        return _refused(visit, register, step, wordings.of(error))
     return _changed(visit, register, step, configuration, "counted")
 
 
@@ -147,22 +162,13 @@ def change(visit: Visit, schema: str, step: str) -> Answer:
     action = ACTIONS.get(do)
     try:
         if action is None:
-            raise FilterError(_("This page is older than the program; load it again."))
+            raise wordings.Said(_("This page is older than the program; load it again."))
         configuration = choosing.change(visit.desk, lambda c: action(visit, register, c))
     except (FilterError, InvalidValue, LimitExceeded) as error:
-        return _refused(visit, register, step, _words(error))
+        return _refused(visit, register, step, wordings.of(error))
     if visit.partial:
         return _changed(visit, register, step, configuration, do)
     return visit.go(f"{BASE}/{register.slug}/{visit.text('to') if visit.text('to') in STEPS else step}")
-
-
-def _words(error: Exception) -> str:
-    """A refusal for people; the library's own words say the rest."""
-    if isinstance(error, LimitExceeded):
-        return _("At most %(num)s single records can be ticked. Use a filter for more.", num=i18n.decimal(PICKS_MAX))
-    if isinstance(error, InvalidValue):
-        return _("“%(value)s” does not fit this field.", value=str(error.value)[:40])
-    return _("That filter cannot be applied: %(reason)s", reason=str(error))
 
 
 def _refused(visit: Visit, register: Register, step: str, error: str) -> Answer:
@@ -174,7 +180,7 @@ def _refused(visit: Visit, register: Register, step: str, error: str) -> Answer:
 
 def _changed(visit: Visit, register: Register, step: str, configuration: Configuration, do: str) -> Answer:
     values = _values(visit, register, step, configuration)
-    body = do not in BODY_STAYS | {"counted", "uncounted"}
+    body = step == "revisar" if do in ("counted", "uncounted") else do not in BODY_STAYS  # the review shows what was counted
     if body or (step == "registros" and do == "tick"):
         values = _with_body(visit, values)
     return Answer(visit.render("configure_changed.html", do=do, body=body, **values))
@@ -184,10 +190,10 @@ def _quick(visit: Visit, register: Register, configuration: Configuration) -> No
     wanted = visit.form.getall("quick", [])
     for name in wanted:
         quick = offer.quick.get(name)
-        params = {} if quick is None else {
-            n: p.parse(visit.text(f"{name}.{n}") or str(p.choices[0].value if p.choices else "")) for n, p in quick.params.items()
-        }  # fmt: skip
-        configuration.quick(name, **params)
+        told = {} if quick is None else {n: visit.text(f"{name}.{n}") for n in quick.params}
+        if quick is not None and not all(told.values()):
+            raise wordings.Said(_("Choose what “%(filter)s” is about; then it counts.", filter=_(quick.label)))
+        configuration.quick(name, **({} if quick is None else {n: p.parse(told[n]) for n, p in quick.params.items()}))
     for quick in offer.of(register.cls).quick:
         if quick.name not in wanted:
             configuration.unquick(quick.name)
@@ -209,12 +215,12 @@ def _add(visit: Visit, register: Register, configuration: Configuration) -> None
     name, operator = visit.text("field"), visit.text("operator")
     advanced = offer.advanced.get((register.name, name))
     if advanced is None:
-        raise FilterError(_("this field is not offered"))
+        raise wordings.Said(_("This field is not offered."))
     texts = [str(v).strip()[:200] for v in visit.form.getall("value", []) if str(v).strip()]
     if operator == "in" and not advanced.choices:
         texts = [t.strip() for v in texts for t in v.split(",") if t.strip()]
     if operator != "null" and not texts:
-        raise FilterError(_("say with what to compare “%(field)s”", field=_(advanced.label)))
+        raise wordings.Said(_("Say with what to compare “%(field)s”.", field=_(advanced.label)))
     values = [advanced.parse(t) for t in texts]
     condition = advanced.filter(operator, None if operator == "null" else values if operator == "in" else values[0])
     how = configuration.of(register.cls).joined

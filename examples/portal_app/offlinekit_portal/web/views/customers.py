@@ -168,4 +168,8 @@ def held_by(reason: Reason) -> str:
         "always": _("what every device holds"),
         "created": _("it was made here"),
         "pending": _("a change that is still to be sent"),
-    }.get(reason.kind, reason.kind)
+        "evicted": _("a change that is still to be sent"),
+        "unpick": _("another choice, although you left it out"),
+        "expired": _("a selection that has expired"),
+        "not_offered": _("a filter that is not offered any more"),
+    }.get(reason.kind, _("a rule of the head office"))

@@ -268,7 +268,7 @@ def save(visit: Visit, draft: Draft) -> Answer:
     try:
         if not wrong:
             order = drafts.save(visit.replica, draft.id, visit.desk.today())
-            return visit.go(f"/pedidos/{order.id}", ok=_("Order %(number)s is saved on this device.", number=order.local_number))
+            return visit.go(f"/pedidos/{order.id}")  # which says where the order stands
     except Wrong as error:
         wrong = {name: complaint(name, code) for name, code in error.fields.items()}
     except SelectionExpired:

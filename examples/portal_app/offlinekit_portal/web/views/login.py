@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from urllib.parse import urlsplit
 
 from offlinekit_portal.web import i18n
 from offlinekit_portal.web.desk import OfficeUnreachable, SignInRefused
@@ -51,9 +52,17 @@ async def sign_out(visit: Visit) -> Answer:
 @routes.get("/idioma/{code}", open_to_all=True)
 async def language(visit: Visit, code: str) -> Answer:
     """Changes the language, and comes back to the page where the reader was."""
-    back = visit.headers.get("Referer", "/inicio").partition("//")[2].partition("/")[2]
     cookies = {LANGUAGE: code} if code in i18n.LANGUAGES else {}
-    return Answer(status=303, headers={"Location": f"/{back}"}, cookies=cookies)
+    return Answer(status=303, headers={"Location": _back(visit)}, cookies=cookies)
+
+
+def _back(visit: Visit) -> str:
+    """The page of this portal from which the reader came, else home; never another site, which `//host` would be."""
+    came = urlsplit(visit.headers.get("Referer", ""))
+    path = "/" + came.path.lstrip("/\\")
+    if came.netloc != visit.headers.get("Host") or path == "/":
+        return "/inicio"
+    return f"{path}?{came.query}" if came.query else path
 
 
 @routes.get("/", open_to_all=True)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from aiohttp import web
 from attrs import frozen
 
 from offlinekit_portal.plug import Mode, PlugControl, PlugUnreachable
+from offlinekit_portal.web import wordings
 from offlinekit_portal.web.i18n import gettext as _
 from offlinekit_portal.web.visit import Answer, Routes, Visit
 
 routes = Routes()
+_log = logging.getLogger("offlinekit.portal")
 
 
 @frozen
@@ -48,7 +51,8 @@ async def _page(visit: Visit, template: str, status: int = 200) -> Answer:
     try:
         values["state"] = await _control(visit).state()
     except PlugUnreachable as error:
-        values["trouble"] = str(error)
+        _log.info("%s", error)
+        values["trouble"] = wordings.of(error)
     return Answer(visit.render(template, **values), status)
 
 
@@ -73,5 +77,6 @@ async def switch(visit: Visit) -> Answer:
     try:
         await control.switch(wanted)
     except PlugUnreachable as error:
-        return visit.go("/dev/rede", bad=str(error))
+        _log.warning("%s", error)
+        return visit.go("/dev/rede", bad=wordings.of(error))
     return visit.go("/dev/rede")

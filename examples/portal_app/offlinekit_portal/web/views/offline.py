@@ -9,7 +9,7 @@ from attrs import frozen
 from offlinekit import Configuration
 from offlinekit.exceptions import NotOffered, TransportError
 from offlinekit_portal.contract import Customer, Product, offer
-from offlinekit_portal.web import choosing, package
+from offlinekit_portal.web import choosing, package, wordings
 from offlinekit_portal.web.i18n import gettext as _
 from offlinekit_portal.web.registers import REGISTERS, Register
 from offlinekit_portal.web.visit import Answer, Routes, Visit
@@ -51,7 +51,7 @@ def _values(visit: Visit) -> dict[str, Any]:
         "under_way": choosing.under_way(desk),
         "began": visit.replica.selection.began,
         "repeat": choosing.repeating(desk),
-        "problem": visit.replica.selection_problem,
+        "problem": wordings.problem_of(visit.replica.selection),
     }
 
 
@@ -112,7 +112,7 @@ def _save(visit: Visit, configuration: Configuration) -> Answer:
         try:
             found = package.fresh(visit.desk, configuration)
         except NotOffered as error:
-            return visit.go("/offline/configurar/clientes/rapido", bad=_("Choose anew: %(reason)s", reason=str(error)))
+            return visit.go("/offline/configurar/clientes/rapido", bad=_("Choose anew: %(reason)s", reason=wordings.of(error)))
         except TransportError:  # it went just now: what is saved takes effect later
             found = None
     if found is not None and not found.fits:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import wraps
 from typing import Any
 from uuid import UUID
 
@@ -84,28 +86,33 @@ def issues(visit: Visit) -> str:
     return visit.render("issues_list.html" if visit.partial else "issues.html", shown=shown, others=others, zone=ZONE)
 
 
-def _found(visit: Visit, mutation: str) -> Rejection | None:
-    id_ = uuid(mutation)
-    return next((r for r in visit.replica.rejections() if r.id == id_), None)
+def of_issue(view: Callable[[Visit, Rejection], Answer]) -> Callable[..., Answer]:
+    """For views of an issue: finds it, and says so when it is no more."""
+
+    @wraps(view)
+    def found(visit: Visit, mutation: str) -> Answer:
+        id_ = uuid(mutation)
+        rejection = next((r for r in visit.replica.rejections() if r.id == id_), None)
+        return visit.go("/pendencias", ok=_("That issue is resolved.")) if rejection is None else view(visit, rejection)
+
+    return found
+
+
+def _order_of(rejection: Rejection) -> Order | None:
+    """The order that was refused, if it was one."""
+    return next((r for r in rejection.records if isinstance(r, Order)), None)
 
 
 @routes.get("/pendencias/{mutation}")
-def issue(visit: Visit, mutation: str) -> Answer:
+@of_issue
+def issue(visit: Visit, rejection: Rejection) -> Answer:
     """A refusal: what, for whom, when, why, and the ways on."""
-    rejection = _found(visit, mutation)
-    if rejection is None:
-        return _resolved(visit)
     return Answer(visit.render("issue.html", **_shown(visit, rejection)))
-
-
-def _resolved(visit: Visit) -> Answer:
-    """Where to go when the issue is no more."""
-    return visit.go("/pendencias", ok=_("That issue is resolved."))
 
 
 def _shown(visit: Visit, rejection: Rejection) -> dict[str, Any]:
     replica, records = visit.replica, rejection.records
-    order = next((r for r in records if isinstance(r, Order)), None)
+    order = _order_of(rejection)
     items = sorted((r for r in records if isinstance(r, OrderItem)), key=lambda i: i.line)
     depending = {handle.id for handle in rejection.waiting}
     return {
@@ -118,28 +125,26 @@ def _shown(visit: Visit, rejection: Rejection) -> dict[str, Any]:
 
 
 @routes.post("/pendencias/{mutation}/corrigir")
-def correct(visit: Visit, mutation: str) -> Answer:
+@of_issue
+def correct(visit: Visit, rejection: Rejection) -> Answer:
     """Opens order entry on a draft that replaces the refused order when it is saved."""
-    rejection = _found(visit, mutation)
-    order = next((r for r in rejection.records if isinstance(r, Order)), None) if rejection else None
-    if rejection is None or order is None:
-        return _resolved(visit)
+    order = _order_of(rejection)
+    if order is None:
+        return visit.go(f"/pendencias/{rejection.id}")
     items = [r for r in rejection.records if isinstance(r, OrderItem)]
     draft = drafts.reopen(visit.replica, rejection.id, order, sorted(items, key=lambda i: i.line))
     return visit.go(f"/pedidos/rascunho/{draft.id}")
 
 
 @routes.post("/pendencias/{mutation}/reenviar")
-def resend(visit: Visit, mutation: str) -> Answer:
+@of_issue
+def resend(visit: Visit, rejection: Rejection) -> Answer:
     """Sends the same order again."""
-    rejection = _found(visit, mutation)
-    if rejection is None:
-        return _resolved(visit)
-    order = next((r for r in rejection.records if isinstance(r, Order)), None)
+    order = _order_of(rejection)
     try:
         _resend(visit.replica, rejection, order)
     except StateError:
-        return visit.go(f"/pendencias/{mutation}", bad=_("It could not be sent again: nothing is left that it would change."))
+        return visit.go(f"/pendencias/{rejection.id}", bad=_("It could not be sent again: nothing is left that it would change."))
     if order is None:
         return visit.go("/pendencias", ok=_("It is sent again."))
     return visit.go(f"/pedidos/{order.id}", ok=_("Order %(number)s is sent again, unchanged.", number=order.local_number))
@@ -163,12 +168,10 @@ def resend_all(visit: Visit) -> Answer:
 
 
 @routes.post("/pendencias/{mutation}/descartar")
-def discard(visit: Visit, mutation: str) -> Answer:
+@of_issue
+def discard(visit: Visit, rejection: Rejection) -> Answer:
     """Gives the refused order up; what waits for it is refused too."""
-    rejection = _found(visit, mutation)
-    if rejection is None:
-        return _resolved(visit)
-    order = next((r for r in rejection.records if isinstance(r, Order)), None)
+    order = _order_of(rejection)
     rejection.discard()
     if order is None:
         return visit.go("/pendencias", ok=_("It was discarded."))
