@@ -52,7 +52,7 @@ def choose(rng: random.Random, day: str) -> Chosen:
     chosen: Chosen = {}
     if rng.random() < 0.4:  # what several people share
         chosen = {n: {"quick": {q: {}}, "picks": [], "unpicks": []} for n, q in
-                  (("customer", "mine"), ("order", "any"), ("line", "lines"))}  # fmt: skip
+                  (("customer", "mine"), ("order", rng.choice(["any", "recent"])), ("line", "lines"))}  # fmt: skip
         return {
             **chosen,
             "product": {"quick": {"group": {"groups": ["g0", "g1"]}}, "picks": [], "unpicks": [key(rng, "product")]},
