@@ -10,6 +10,7 @@ import argparse
 import json
 import os
 import re
+import resource
 import shutil
 import signal
 import subprocess
@@ -40,7 +41,7 @@ def planted(edits: list[dict[str, str]], package: Path) -> None:
 def hunted(folder: Path, time_s: float) -> dict[str, Any]:
     """Runs the simulation on the copy until it fails or the time is over."""
     command = [sys.executable, "-m", "offlinekit.testing.simulate", "--profile", "ci", "--runs", str(SEEDS), "--stop"]
-    started = time.monotonic()
+    started, before = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
     env = {**os.environ, "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8", env=env, cwd=folder,
                                start_new_session=True)  # fmt: skip
@@ -51,10 +52,13 @@ def hunted(folder: Path, time_s: float) -> dict[str, Any]:
         out, _ = process.communicate()
     found = re.search(r"^seed (\d+), step (\d+), checker '(.+?)': (.*)$", out, re.M)
     seconds = round(time.monotonic() - started, 1)
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = round(used.ru_utime + used.ru_stime - before.ru_utime - before.ru_stime, 1)
     if found is None:
-        return {"found": False, "seconds": seconds, "end": out[-300:]}
+        return {"found": False, "seconds": seconds, "cpu_seconds": cpu, "end": out[-300:]}
     seed, step, checker, detail = found.groups()
-    return {"found": True, "seed": int(seed), "step": int(step), "checker": checker, "detail": detail[:300], "seconds": seconds}
+    return {"found": True, "seed": int(seed), "step": int(step), "checker": checker, "detail": detail[:300], "seconds": seconds,
+            "cpu_seconds": cpu}  # fmt: skip
 
 
 def _git(*command: str) -> str | None:
@@ -86,7 +90,7 @@ def main() -> int:
             result = {"mutant": mutant["name"], **hunted(folder, args.time)}
         results.append(result)
         how = f"seed {result['seed']}, step {result['step']}, {result['checker']}" if result["found"] else "NOT FOUND"
-        print(f"{mutant['name']}: {how} ({result['seconds']} s)", flush=True)
+        print(f"{mutant['name']}: {how} ({result['seconds']} s, {result['cpu_seconds']} s of CPU)", flush=True)
     if args.check:
         print(f"{len(mutants)} mutants fit")
         return 0

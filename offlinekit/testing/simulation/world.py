@@ -126,6 +126,8 @@ class World:
             self.step = step
             self.one()
         self.settle()
+        for _ in range(4):
+            self.alone()
         self.judge()
 
     def one(self) -> None:
@@ -422,6 +424,14 @@ class World:
             for kind, wanted in (("push", "nothing"), ("pull", "same")):
                 result = self._drain(dev, kind)
                 self.checkers.must(result == wanted, "settled", f"{dev.name}: one more {kind} is {result}")
+
+    def alone(self) -> None:
+        """One write that nothing else hides: every device that pulls then has seen it."""
+        self.head.write()
+        self.head.dump()
+        self.time.seconds += 10.0
+        for dev in self.devices:
+            self._drain(dev, "pull")
 
     def _rounds(self, dev: Device) -> None:
         for n in range(ROUNDS_MAX):
