@@ -50,14 +50,15 @@ class _Unanswered(Exception):
 class _Work:
     """One change of a mutation being processed, and what is written for it.
 
-    `excused`: the record is not as the device saw it, but as one of the device's own mutations left it.
+    `keep`: what the device knows of the record does not tell how this leaves it, because the record is not as the device saw it,
+    or the device's program does not hold all of its fields.
     """
 
     edit: Edit
     key: Key
     expected: Mapping[str, Value] | None
     dropped: bool = False
-    excused: bool = False
+    keep: bool = False
 
 
 @frozen
@@ -196,7 +197,7 @@ class Pusher:
         result = msgspec.structs.replace(result, position=unit.position)
         left = dict(digests or {})
         body = msgspec.msgpack.encode([result, left])
-        # What follows an accepted mutation names the digest of what was sent, which is what is here; else it must stay known.
+        # What follows a mutation mostly names the digest of what it left; where the device cannot know that, it must stay known.
         kept = msgspec.msgpack.encode(left) if keep else b""
         unit.complete_receipt(Receipt(wire.id, push.asker.identity, result.outcome, unit.position, result.code, body, kept))
         return result
@@ -339,11 +340,12 @@ class Pusher:
             after = merged(c, current, policy.device_wins) if isinstance(policy, MergeFields) else {}
             if not after:
                 return dropped or _refuse("stale", f"the record of '{info.name}' was changed meanwhile", sorted(c.after))
+        keep = other or list(fields) != list(info.replicated)
         before = info.record(current)
         if c.op == "delete":
-            return _Work(Edit(info, before, None, frozenset()), key, None, excused=other)
+            return _Work(Edit(info, before, None, frozenset()), key, None, keep=keep)
         edit = Edit(info, before, info.record({**current, **after}, open_=True), frozenset(after))
-        return _Work(edit, key, {**current, **c.after}, excused=other)
+        return _Work(edit, key, {**current, **c.after}, keep=keep)
 
     def _outcome(self, wire: m.WireMutation, works: Sequence[_Work], push: _Push,
                  unit: Unit) -> tuple[m.WireReceipt, dict[str, bytes], bool]:  # fmt: skip
@@ -368,7 +370,7 @@ class Pusher:
             if differs or place:
                 records.append(record)
         outcome = "transformed" if transformed else "accepted"
-        keep = transformed or any(work.excused for work in works)
+        keep = transformed or any(work.keep for work in works)
         return m.WireReceipt(id=wire.id, outcome=outcome, records=records), digests, keep
 
 

@@ -170,3 +170,37 @@ def test_a_device_with_an_older_schema_is_served_and_writes(authority: Authority
     assert pair.sync().answers[-1] in ("same", "delta")
     assert {s.code: s.name for s in replica.select(OldShop).search("antiga")} == {"000": "Antiga"}
     replica.close()
+
+
+@pytest.mark.invariant("I9")
+def test_a_change_after_an_upgrade_is_not_stale_when_the_receipt_before_it_is_compact(
+    authority: Authority, tmp_path: Path
+) -> None:
+    """The newer program shows a default where the authority's record has a value; its digest was never the device's."""
+    clock, path = authority.store.clock, tmp_path / "device.db"
+    assert isinstance(clock, MovableClock)
+    with authority.transaction() as tx:
+        tx.connection.execute("UPDATE shop SET floor=3 WHERE code='000'")
+    with Replica.open(path, OLD, offer=OLD_OFFER, identity="ana", zone="UTC", clock=clock) as old:
+        old.configure().quick("shops").until(None).save()
+        pair = Pair(authority, old, clock, "ana", {})
+        pair.sync()
+        with old.transaction("note") as change:
+            change.update(OldShop(code="000"), name="Quitanda")
+        steps = Exchanger(old.store).push()
+        effect = next(steps)
+        assert isinstance(effect, Send)
+        authority.handle(effect.body, "ana", {})  # and the answer is lost
+        steps.close()
+    with Replica.open(path, SCHEMA, offer=OFFER, identity="ana", zone="UTC", clock=clock) as new:
+        with new.transaction("note") as change:
+            change.update(Shop(code="000"), name="Padaria")
+        clock.move(days=8)
+        with Replica.open(tmp_path / "other.db", SCHEMA, identity="ana", zone="UTC", clock=clock) as other:
+            with other.transaction("note") as change:
+                change.insert(Visit(id="v", shop="001"))
+            pair = Pair(authority, other, clock, "ana", {})
+            assert pair.drive(Exchanger(other.store).push()).outcomes == {"accepted": 1}
+        pair = Pair(authority, new, clock, "ana", {})
+        outcomes = [pair.drive(Exchanger(new.store).push()).outcomes for _ in range(2)]
+        assert outcomes == [{"accepted": 1}, {"accepted": 1}]
