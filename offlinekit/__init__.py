@@ -21,6 +21,7 @@ from offlinekit.exceptions import (
 from offlinekit.ids import new_id
 from offlinekit.nodes import Filter, claim, everything, hour, nothing, param, today
 from offlinekit.offer import Advanced, Always, Include, Offer, Quick, QuickParam
+from offlinekit.progress import CollectionProgress, Progress
 from offlinekit.query import desc
 from offlinekit.replica import Link, MutationState, Rejection, Replica, Transaction
 from offlinekit.schema import Collection, Field, Schema, field
@@ -35,6 +36,7 @@ __all__ = [
     "Authority",
     "Changes",
     "Collection",
+    "CollectionProgress",
     "Configuration",
     "Context",
     "Field",
@@ -51,6 +53,7 @@ __all__ = [
     "Offline",
     "OfflinekitError",
     "Preview",
+    "Progress",
     "Quick",
     "QuickParam",
     "Reject",

@@ -38,10 +38,10 @@ def decompress(data: bytes, size_max: int) -> bytes:
 
 
 def compress_stream(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """One frame made of chunks, in pieces."""
+    """One frame made of chunks, in pieces; an empty chunk sends all that came before it on its way."""
     compressor = ZstdCompressor(_LEVEL)
     for chunk in chunks:
-        if piece := compressor.compress(chunk):
+        if piece := compressor.compress(chunk) if chunk else compressor.flush(ZstdCompressor.FLUSH_BLOCK):
             yield piece
     yield compressor.flush()
 

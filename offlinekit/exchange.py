@@ -16,10 +16,11 @@ from hashlib import sha256
 from typing import Any, TypeAlias
 
 import msgspec
-from attrs import Factory, frozen, mutable
+from attrs import Factory, field, frozen, mutable
 
 from offlinekit.exceptions import NotAllowed, NotOffered, OfflinekitError, ProtocolError, RefusalCode, TransportError
 from offlinekit.expr import encode_filter
+from offlinekit.progress import Expected, Progress
 from offlinekit.protocol import messages as m
 from offlinekit.protocol.codec import decode_answer, encode
 from offlinekit.protocol.convert import group_delta, outcome_of, wire_mutation
@@ -45,6 +46,7 @@ from offlinekit.store.sqlite.replica_sync import (
     views_held,
 )
 from offlinekit.store.sqlite.verifying import contents_held, finish_verification
+from offlinekit.transport.port import Arrived
 from offlinekit.view import pack_view, unpack_view, view_of
 
 __all__ = ["Effect", "Exchanger", "Fetch", "Moved", "Previewed", "Pushed", "Send", "Steps"]
@@ -55,18 +57,19 @@ _FILE_NAME = re.compile(r"[0-9a-f]{32}")
 
 @frozen
 class Send:
-    """Send these bytes as a request; the answer's bytes come back."""
+    """Send these bytes as a request; the answer's bytes come back, and `arrived` wants to be told of them, if it is there."""
 
     body: bytes
+    arrived: Arrived | None = field(default=None, eq=False, repr=False)
 
 
 @frozen
 class Fetch:
-    """Fetch up to a chunk of a file from an offset; its bytes come back. `done` of `size` bytes are here already."""
+    """Fetch up to a chunk of a file from an offset; its bytes come back, and `arrived` wants to be told of them."""
 
     name: str
     offset: int
-    size: int
+    arrived: Arrived = field(eq=False, repr=False)
 
 
 Effect: TypeAlias = Send | Fetch
@@ -114,6 +117,7 @@ class _Arriving:
     meta: dict[str, Any]
     pulled: float | None
     incoming: Incoming
+    expected: Expected
 
 
 _Question: TypeAlias = tuple[bytes, tuple[Group, ...], bytes, bytes]
@@ -123,11 +127,11 @@ Steps: TypeAlias = Generator[Effect, bytes, Any]
 
 
 class Exchanger:
-    """Makes exchanges for one replica. `progress(collection or "", done, total)` is told of bytes on their way."""
+    """Makes exchanges for one replica. `progress` is told of answers to pulls, more often than anybody wants to see."""
 
-    def __init__(self, store: ReplicaStore, program: str = "", progress: Callable[[int, int], None] | None = None) -> None:
+    def __init__(self, store: ReplicaStore, program: str = "", progress: Callable[[Progress], None] | None = None) -> None:
         self.store, self.program = store, program
-        self.progress = progress or (lambda done, size: None)
+        self.progress = progress or (lambda progress: None)
         self._arriving: dict[_Question, _Arriving] = {}
 
     def _common(self, device: bytes) -> dict[str, Any]:
@@ -153,7 +157,8 @@ class Exchanger:
         arriving = self._resumable(start, load)
         if arriving is not None:
             return (yield from self._arrive(arriving))
-        answer = yield from self._ask(start, m.Pull, report=self._report() if report else None, verify=bool(start.verify))
+        told = self._report() if report else None
+        answer, size = yield from self._ask(start, m.Pull, report=told, verify=bool(start.verify))
         if isinstance(answer, m.Same) and not start.verify:
             with self.store.lock:
                 state = self._state(start)
@@ -176,7 +181,7 @@ class Exchanger:
         if isinstance(answer, m.Refused) and answer.code == RefusalCode.NOT_OFFERED:
             return Moved("not_offered", detail=answer.message)
         if isinstance(answer, m.Delta):
-            return (yield from self._take(start, answer))
+            return (yield from self._take(start, answer, size))
         raise _refused(answer)
 
     def preview(self, candidate: Selection) -> Generator[Effect, bytes, Previewed]:
@@ -184,7 +189,7 @@ class Exchanger:
         waiting = [u for u in unanswered(self.store.reader(), self.store.schema) if u.ordinal]
         ordinals = {c: view_of(u.ordinal for u in waiting if u.collection == c) for c in {u.collection for u in waiting}}
         pending = {c: pack_view(view) for c, view in ordinals.items()}
-        answer = yield from self._ask(held(self.store, load=None), m.Preview, candidate=candidate.encode(), pending=pending)
+        answer, _ = yield from self._ask(held(self.store, load=None), m.Preview, candidate=candidate.encode(), pending=pending)
         if isinstance(answer, m.Previewed):
             leaving = {c: unpack_view(p.leaving) for c, p in answer.collections.items()}
             return Previewed(answer.collections, tuple(u for u in waiting if u.ordinal in leaving.get(u.collection, ())))
@@ -192,8 +197,8 @@ class Exchanger:
             raise TransportError("the authority was restored; sync first, then ask again")
         raise _refused(answer)
 
-    def _ask(self, start: Held, kind: type[m.Pull], **more: Any) -> Generator[Effect, bytes, m.Answer]:
-        """Sends the shortest request, and what the authority then asks for."""
+    def _ask(self, start: Held, kind: type[m.Pull], **more: Any) -> Generator[Effect, bytes, tuple[m.Answer, int]]:
+        """Sends the shortest request, and what the authority then asks for; the answer, and its size in bytes."""
         table = _table(start)
         common: dict[str, Any] = {
             **self._common(start.device), "state": self._state(start), "witness": start.witness,
@@ -203,7 +208,8 @@ class Exchanger:
             common |= {"table": table, "selection": start.selection}  # nobody can know this state yet
         named, compared = set[str](), dict[str, set[int]]()
         for _ in range(ROUNDS_MAX):
-            answer = decode_answer((yield Send(encode(kind(**common)))))
+            data = yield Send(encode(kind(**common)), lambda here, size: self.progress(Progress("downloading", here, size)))
+            answer = decode_answer(data)
             if isinstance(answer, m.NeedState):
                 common["table"] = table
             elif isinstance(answer, m.NeedSelection):
@@ -216,7 +222,7 @@ class Exchanger:
             elif isinstance(answer, m.NeedSchema):
                 common["fields"] = field_lists(self.store, answer.projections)
             else:
-                return answer
+                return answer, len(data)
         raise ProtocolError(f"the authority asked for more {ROUNDS_MAX} times and never answered")
 
     def _held(self, named: set[str], compared: Mapping[str, set[int]]) -> dict[str, Any]:
@@ -238,17 +244,18 @@ class Exchanger:
         meta = self._meta(start, answer.now)
         take_receipts(self.store, answer.receipts, meta, answer.durable_through, complete=start.complete)
 
-    def _take(self, start: Held, answer: m.Delta) -> PullSteps:
+    def _take(self, start: Held, answer: m.Delta, size: int) -> PullSteps:
         """Applies a delta, after fetching its file; an answer to another state, delivered late or twice, is ignored."""
         if answer.state != self._state(start):
             return Moved("stale")
         _check_all_there(start, answer.groups)
         meta = {**self._meta(start, answer.now), "claims": answer.claims}  # of now: a file may be on its way for hours
         if answer.file is None:
-            return self._apply(start, answer, meta, None)
+            return self._apply(start, answer, meta, None, _expected(answer, size))
         pulled, question = self.store.meta("pulled", self.store.reader()), _question(start)
         self._forget(question)
-        self._arriving[question] = _Arriving(start, answer, meta, pulled, self._incoming(answer.file))
+        incoming = self._incoming(answer.file)
+        self._arriving[question] = _Arriving(start, answer, meta, pulled, incoming, _expected(answer, answer.file.size))
         return (yield from self._arrive(self._arriving[question]))
 
     def _arrive(self, it: _Arriving) -> PullSteps:
@@ -256,11 +263,11 @@ class Exchanger:
         assert it.answer.file is not None
         interrupted = False
         try:
-            if not (yield from self._fetch(it.answer.file.name, it.incoming, it.start.selection)):
+            if not (yield from self._fetch(it)):
                 return Moved("cancelled")
             overtaken = self.store.meta("pulled", self.store.reader()) != it.pulled
             meta = {n: v for n, v in it.meta.items() if n == "selected" or not overtaken}
-            return self._apply(it.start, it.answer, meta, it.incoming.unpack())
+            return self._apply(it.start, it.answer, meta, it.incoming.unpack(), it.expected)
         except TransportError as error:
             interrupted = error.retryable
             raise
@@ -286,8 +293,15 @@ class Exchanger:
         for question in list(self._arriving):
             self._forget(question)
 
-    def _apply(self, start: Held, answer: m.Delta, meta: dict[str, Any], path: str | None) -> Moved:
-        store = self.store
+    def _apply(self, start: Held, answer: m.Delta, meta: dict[str, Any], path: str | None, expected: Expected) -> Moved:
+        store, written = self.store, dict.fromkeys(expected.records, 0)
+
+        def told(collection: str, count: int) -> None:
+            written[collection] = count
+            self.progress(expected.applying(written))
+
+        if written:
+            self.progress(expected.applying(written))
         applied = apply_answer(
             store,
             start.groups,
@@ -296,6 +310,7 @@ class Exchanger:
             settled=answer.receipts,
             also=meta,
             witness=start.witness,
+            told=told,
             still=lambda: (store.meta("device"), selection_bytes(store, store.db)) == (start.device, start.selection),
         )
         if applied is None:
@@ -315,16 +330,27 @@ class Exchanger:
             return Incoming(self.store.path, size=manifest.size, raw_size=manifest.raw_size, chunk=manifest.chunk,
                             digests=manifest.digests)  # fmt: skip
 
-    def _fetch(self, name: str, incoming: Incoming, selection: bytes) -> Generator[Effect, bytes, bool]:
+    def _fetch(self, it: _Arriving) -> Generator[Effect, bytes, bool]:
         """Fetches what is missing of a file; False when the selection was edited meanwhile."""
+        assert it.answer.file is not None
+        name, incoming = it.answer.file.name, it.incoming
+
+        def arrived(here: int, _: int = 0) -> None:
+            self.progress(it.expected.downloading(min(incoming.received + here, incoming.size)))
+
+        arrived(0)
         while incoming.received < incoming.size:
-            incoming.take((yield Fetch(name, incoming.received, incoming.size)))
-            self.progress(incoming.received, incoming.size)
-            if selection_bytes(self.store, self.store.reader()) != selection:
+            incoming.take((yield Fetch(name, incoming.received, arrived)))
+            if selection_bytes(self.store, self.store.reader()) != it.start.selection:
                 return False
         return True
 
     # -- push
+
+    def ping(self) -> Generator[Effect, bytes, None]:
+        """Ends when the authority has answered, whatever it says: a state that nobody knows costs it nothing."""
+        device = self.store.meta("device", self.store.reader())
+        decode_answer((yield Send(encode(m.Pull(state=bytes(16), **self._common(device))))))
 
     def push(self) -> PushSteps:
         """Sends the push in flight or the next one, and takes in the answers."""
@@ -385,6 +411,16 @@ def _table(start: Held) -> m.Table:
         for g in start.groups
     ]  # fmt: skip
     return m.Table(selection=selection_digest(start.selection), groups=groups, implicit=start.implicit)
+
+
+def _expected(answer: m.Delta, size: int) -> Expected:
+    """What an answer of so many bytes brings: in its file, as the manifest says, or in the message, as its parts weigh."""
+    parts = {c: p for g in answer.groups for c, p in g.collections.items()}
+    counts = {c: p.in_file or len(p.put) + (0 if p.added is None else len(p.added.rows)) for c, p in parts.items()}
+    records = {c: n for c, n in counts.items() if n > 0}
+    if answer.file is not None:
+        return Expected.of(records, answer.file.parts, size)
+    return Expected.of(records, ((c, len(msgspec.msgpack.encode(parts[c]))) for c in records), size)
 
 
 def _question(start: Held) -> _Question:

@@ -44,6 +44,7 @@ __all__ = ["Collection", "CollectionInfo", "Field", "Schema", "field", "info_of"
 T = TypeVar("T")
 _NAME = re.compile(r"[a-zA-Z][a-zA-Z0-9_]{0,62}")
 _UNSET: Any = msgspec.UNSET
+_SEARCH_TABLES = ("_config", "_content", "_data", "_docsize", "_idx")  # what SQLite adds to the name of a full-text index
 
 
 class Field(Generic[T]):
@@ -391,6 +392,8 @@ def _check_declaration(info: CollectionInfo) -> None:
         f = info.fields[name]
         if f.nullable or f.online_only or f.kind.name in ("json", "real"):
             raise SchemaError(f"{f} is part of the key, so it may not be nullable, online_only, JSON or real")
+        if name.lower() in ("ordinal", "version") and not info.device_only:
+            raise SchemaError(f"{f} cannot be part of the key: an authority notes keys beside a column of that name; rename it")
     for names in info.indexes:
         for name in names:
             if info.field(name).online_only:
@@ -398,6 +401,8 @@ def _check_declaration(info: CollectionInfo) -> None:
     for f in info.fields.values():
         if f.search and (f.kind.name != "text" or f.online_only):
             raise SchemaError(f"{f} cannot be searched: search is for replicated text")
+        if f.search and f.name.lower() in ("rank", "rowid"):
+            raise SchemaError(f"{f} cannot be searched: SQLite's full-text index has a column of that name; rename it")
         if f.default is not _UNSET and f.default_factory is not None:
             raise SchemaError(f"{f} has both default and default_factory")
         if f.default is not _UNSET:
@@ -418,6 +423,11 @@ class Schema:
             if info.name.lower() in {n.lower() for n in self.collections}:
                 raise SchemaError(f"two collections are named '{info.name}'")
             self.collections[info.name] = info
+        searched = {n.lower() for n, info in self.collections.items() if info.search}
+        for name in searched:
+            if taken := [name + tail for tail in _SEARCH_TABLES if name + tail in searched]:
+                raise SchemaError(f"'{name}' and '{taken[0]}' cannot both be searched: SQLite's index of the one has a table"
+                                  " that is named as that of the other; rename one")  # fmt: skip
         if version < 1:
             raise SchemaError("a schema's version is 1 or more")
         self.intents = tuple(intents)

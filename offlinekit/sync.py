@@ -18,14 +18,15 @@ from typing import Any, Literal, TypeAlias, TypeVar, get_args
 from attrs import Factory, evolve, frozen, mutable
 
 from offlinekit.clock import at
-from offlinekit.exceptions import AuthenticationRequired, NotSynced, Offline, OfflinekitError, TransportError
+from offlinekit.exceptions import AuthenticationRequired, NotSynced, NotTheAuthority, Offline, OfflinekitError, TransportError
 from offlinekit.exchange import Effect, Exchanger, Fetch, Moved
+from offlinekit.progress import Progress
 from offlinekit.store.sqlite.groups import cursors
 from offlinekit.store.sqlite.replica_store import ReplicaStore
 from offlinekit.store.sqlite.replica_sync import selection_bytes
 from offlinekit.transport.port import Transport
 
-__all__ = ["Driver", "Progress", "Status", "SyncReport", "SyncState"]
+__all__ = ["Driver", "Status", "SyncReport", "SyncState"]
 
 T = TypeVar("T")
 SyncState: TypeAlias = Literal["offline", "online", "syncing", "unauthenticated", "error", "stopped"]
@@ -33,14 +34,7 @@ Blocked: TypeAlias = Literal["", "expired", "held_back", "not_offered", "revoked
 _log = logging.getLogger("offlinekit.sync")
 BACKOFF_S = 1.0
 REPEATS_MAX = 6
-
-
-@frozen
-class Progress:
-    """Bytes of a file on its way."""
-
-    done: int = 0
-    total: int = 0
+PROGRESS_S = 0.1
 
 
 @frozen
@@ -49,7 +43,8 @@ class Status:
 
     `detail` says what to do about an `expired` selection, one that names what is `not_offered`, an answer that is
     `held_back`, a `revoked` device, an error.
-    `consistent`: every collection stands where the same answer left it.
+    `consistent`: every collection stands where the same answer left it. `progress`: how far an answer is on its way, None
+    when there is none; told some ten times a second.
     """
 
     state: SyncState = "offline"
@@ -105,6 +100,8 @@ class Driver:
         self._stopping = False
         self._round = 0
         self._failures = 0
+        self._path = True  # whether the last call was answered
+        self._told: tuple[Any, float] = (None, 0.0)
         self._waiters: list[_Waiter] = []
         self._asked: set[asyncio.Task[Any]] = set()
         self.loop: asyncio.AbstractEventLoop | None = None
@@ -156,6 +153,7 @@ class Driver:
             return self.every
         except TransportError as error:
             self._failures += 1
+            self._path = self._path and not isinstance(error, NotTheAuthority)
             await self._failed("offline", str(error))
             return self._backoff(error.retry_after_s)
         except (OfflinekitError, OSError) as error:
@@ -193,8 +191,8 @@ class Driver:
         load, repeats = False, 0
         while repeats < REPEATS_MAX:
             started = clock.monotonic()
-            if self._failures:  # a pull finds out whether there is a path again: a push that fails binds what it sent
-                self._note(*await self._pull(load=False))
+            if not self._path:  # no push finds out whether there is one again: one that fails binds what it sent
+                await self._drive(self.exchanger.ping())
             await self._push_all()
             self.report.seconds["push"] = self.report.seconds.get("push", 0.0) + clock.monotonic() - started
             started = clock.monotonic()
@@ -210,6 +208,7 @@ class Driver:
         raise TransportError("what is asked for changed again and again while it was answered; trying later")
 
     async def _pull(self, *, load: bool) -> tuple[Moved, str]:
+        self._told = None, self.store.clock.monotonic()
         moved = await self._drive(self.exchanger.pull(report=True, load=load), fetching=True)
         return moved, moved.detail or await self._work(self._problem)
 
@@ -223,7 +222,7 @@ class Driver:
         if changed or moved.kind == "new_history":
             self._tell(changed)
         blocked = moved.kind if moved.kind in get_args(Blocked) else ""
-        self._set(blocked=blocked, detail=detail, unfit=moved.unfit or self.status.unfit)
+        self._set(blocked=blocked, detail=detail, progress=None, unfit=moved.unfit or self.status.unfit)
         if blocked:
             _log.warning("the authority holds back the answer: %s %s", blocked, moved.detail)
 
@@ -257,12 +256,12 @@ class Driver:
                         if fetching and self._wake.is_set():
                             self._wake.clear()
                             await self._push_all()
-                        answer = await self._call(self.transport.fetch, effect.name, effect.offset)
+                        answer = await self._call(self.transport.fetch, effect.name, effect.offset, effect.arrived)
                     except TransportError as error:  # raised again by the exchange, which will go on from here
                         effect = await self._work(steps.throw, error)
                         continue
                 else:
-                    answer = await self._call(self.transport.exchange, effect.body)
+                    answer = await self._call(self.transport.exchange, effect.body, effect.arrived)
                 effect = await self._work(steps.send, answer)
         except _Done as done:
             return done.value  # type: ignore[no-any-return]
@@ -272,7 +271,13 @@ class Driver:
 
     async def _call(self, verb: Callable[..., Any], *args: Any) -> bytes:
         async with self._wire:
-            return await verb(*args)  # type: ignore[no-any-return]
+            try:
+                answer: bytes = await verb(*args)
+            except BaseException:
+                self._path = False
+                raise
+            self._path = True
+            return answer
 
     async def _work(self, function: Callable[..., Any], *args: Any) -> Any:
         """Store work, on the worker thread."""
@@ -318,9 +323,13 @@ class Driver:
                 except Exception:
                     _log.exception("a callback for the status failed")
 
-    def _progressed(self, done: int, total: int) -> None:
-        if self.loop is not None:
-            self.loop.call_soon_threadsafe(lambda: self._set(progress=Progress(done, total)))
+    def _progressed(self, progress: Progress) -> None:
+        """Tells of the beginning and the end of each phase, and now and then between; of a message only when it takes long."""
+        now, (before, when) = self.store.clock.monotonic(), self._told
+        stage = (progress.phase, progress.complete) if progress.collections else before
+        if self.loop is not None and (stage != before or not 0 <= now - when < PROGRESS_S):
+            self._told = stage, now
+            self.loop.call_soon_threadsafe(lambda: self._set(progress=progress))
 
     async def _counted(self, **changes: Any) -> None:
         counts = await self._work(counts_of, self.store)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from hashlib import sha256
 from itertools import islice
 
@@ -16,7 +16,7 @@ from pyroaring import BitMap
 
 from offlinekit.exceptions import ProtocolError
 
-__all__ = ["EMPTY_DIGEST", "View", "digest", "pack_view", "signed", "unpack_view", "view_of"]
+__all__ = ["EMPTY_DIGEST", "View", "chunks", "digest", "pack_view", "signed", "unpack_view", "view_of"]
 
 View = BitMap
 _CHUNK = 65_536
@@ -30,12 +30,24 @@ def view_of(ordinals: Iterable[int]) -> View:
     return view
 
 
+def chunks(view: View) -> Iterator[View]:
+    """The view in parts by rising ordinals, so that no array of all of them is ever made."""
+    at = view.min() if view else None
+    while at is not None:
+        end = (at // _CHUNK + 1) * _CHUNK
+        yield view & BitMap(range(at, end))
+        at = view.next_set_bit(end) if view.max() >= end else None
+
+
 def digest(view: View) -> bytes:
     """16 bytes of SHA-256 over the sorted ordinals, four big-endian bytes each."""
-    numbers = view.to_array()
-    if sys.byteorder == "little":
-        numbers.byteswap()
-    return sha256(numbers).digest()[:16]
+    found = sha256()
+    for part in chunks(view):
+        numbers = part.to_array()
+        if sys.byteorder == "little":
+            numbers.byteswap()
+        found.update(numbers)
+    return found.digest()[:16]
 
 
 EMPTY_DIGEST = digest(BitMap())

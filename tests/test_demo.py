@@ -23,6 +23,7 @@ def test_the_demo_tells_a_story_in_which_nothing_is_lost_or_doubled() -> None:
     assert run.returncode == 0, said + run.stderr
     assert run.stderr == ""
     assert re.search(r"^ +300 products", said, re.M)
+    assert re.search(r"^ +applying: .*\b300 products \([\d.]+ kB\)$", said, re.M), "no progress was shown"
     chapters = re.findall(r"^(\d)\. ", said, re.M)
     assert chapters == list("123456")
 

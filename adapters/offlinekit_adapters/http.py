@@ -21,6 +21,7 @@ from offlinekit.exceptions import (
     TransportError,
 )
 from offlinekit.protocol.codec import CONTENT_TYPE, WIRE_MAX
+from offlinekit.transport import Arrived
 
 try:
     import aiohttp
@@ -57,17 +58,18 @@ class HTTP:
         self._session: aiohttp.ClientSession | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
-    async def exchange(self, request: bytes) -> bytes:
+    async def exchange(self, request: bytes, arrived: Arrived | None = None) -> bytes:
         """Sends a request and returns the answer."""
         if len(request) > WIRE_MAX:
             raise TooLarge(f"a message of {len(request)} bytes is over the limit of {WIRE_MAX}")
-        return await self._call("POST", f"{self.url}/exchange", request, WIRE_MAX, self._exchange)
+        return await self._call("POST", f"{self.url}/exchange", request, WIRE_MAX, self._exchange, arrived)
 
-    async def fetch(self, name: str, offset: int) -> bytes:
+    async def fetch(self, name: str, offset: int, arrived: Arrived | None = None) -> bytes:
         """A part of a file."""
         if not _NAME.fullmatch(name):
             raise ProtocolError("that is no name of a file")
-        return await self._call("GET", f"{self.url}/files/{name}?offset={int(offset)}", None, CHUNK, self._fetch)
+        url = f"{self.url}/files/{name}?offset={int(offset)}"
+        return await self._call("GET", url, None, CHUNK, self._fetch, arrived)
 
     async def close(self) -> None:
         """Closes the connections."""
@@ -75,7 +77,8 @@ class HTTP:
         if opened is not None and self._loop is asyncio.get_running_loop():
             await opened.aclose()  # of another loop: that loop closes it, now that nobody holds it
 
-    async def _call(self, verb: str, url: str, body: bytes | None, limit: int, timeout: aiohttp.ClientTimeout) -> bytes:
+    async def _call(self, verb: str, url: str, body: bytes | None, limit: int, timeout: aiohttp.ClientTimeout,
+                    arrived: Arrived | None) -> bytes:  # fmt: skip
         headers = self._headers | {"Accept": CONTENT_TYPE, "Accept-Encoding": "identity"} | await self._credentials()
         data = None
         if body is not None:
@@ -84,7 +87,7 @@ class HTTP:
             session = await self._open()
             async with session.request(verb, url, data=data, headers=headers, allow_redirects=False, timeout=timeout) as response:
                 _check(response, verb)
-                return await _read(response, limit)
+                return await _read(response, limit, arrived)
         except (aiohttp.ClientSSLError, aiohttp.ClientResponseError) as error:
             raise NotTheAuthority(f"{self.url}: what answered is not the authority: {_said(error)}") from error
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
@@ -145,9 +148,10 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
         return None
 
 
-async def _read(response: aiohttp.ClientResponse, limit: int) -> bytes:
+async def _read(response: aiohttp.ClientResponse, limit: int, arrived: Arrived | None) -> bytes:
     """The body, never more than the limit, whatever Content-Length says."""
-    parts, size = [], response.content_length or 0
+    parts, whole = [], response.content_length or 0
+    size = whole
     if size <= limit:
         size = 0
         async for part in response.content.iter_any():
@@ -155,6 +159,8 @@ async def _read(response: aiohttp.ClientResponse, limit: int) -> bytes:
             if size > limit:
                 break
             parts.append(part)
+            if arrived is not None:
+                arrived(size, whole)
     if size > limit:
         raise TooLarge(f"an answer of more than {limit} bytes was cut off")
     return b"".join(parts)

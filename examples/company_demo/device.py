@@ -48,16 +48,10 @@ class Device:
         self._ended = threading.Condition()
         self._seen = 0
         self._since = (line.up, line.down, time.perf_counter())
-        with telling.bar("the catalogue comes as a file") as bar:
-            task = bar.add_task("", total=None)
-
-            def progress(status: Status) -> None:
-                if status.progress is not None:
-                    bar.update(task, completed=status.progress.done, total=status.progress.total)
-
+        with telling.arriving() as show:
             self.link = self.replica.start_sync(HTTP(f"http://127.0.0.1:{line.port}/sync", bearer=token), every=30)
             self.link.on_status(self._note)
-            self.link.on_status(progress)
+            self.link.on_status(show)
             self.link.wait_synced(PATIENCE_S)
 
     def _note(self, status: Status) -> None:

@@ -1,12 +1,15 @@
 """How the demo speaks: in colours and with a bar on a terminal, in plain lines everywhere else."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from decimal import Decimal
 
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 from rich.text import Text
+
+from offlinekit import Status
 
 console = Console(highlight=False)
 if not console.is_terminal:
@@ -68,9 +71,28 @@ NAMES = {
 }
 
 
-def bar(what: str) -> Progress:
-    """A bar for bytes on their way, gone when they are here; shown on a terminal only."""
-    return Progress(
-        TextColumn(f"   {what}"), BarColumn(40), DownloadColumn(),
-        console=console, transient=True, disable=not console.is_terminal,
-    )  # fmt: skip
+@contextmanager
+def arriving() -> Iterator[Callable[[Status], None]]:
+    """Shows what is on its way by collection: bars that are gone when it is here, or a line for each phase without a terminal."""
+    columns = (TextColumn("   {task.fields[phase]}"), BarColumn(30), TextColumn("{task.description}"))
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
+        tasks: dict[str, TaskID] = {}
+        told = ""
+
+        def show(status: Status) -> None:
+            nonlocal told
+            progress = status.progress
+            if progress is None or not progress.collections:
+                return
+            for name, part in progress.collections.items():
+                said = f"{amount(part.records)} of {amount(part.records_total)} {NAMES[name]}"
+                said += f", {size(part.bytes)} of {size(part.bytes_total)}"
+                if name not in tasks:
+                    tasks[name] = bars.add_task(said, phase=progress.phase)
+                bars.update(tasks[name], description=said, completed=part.records, total=part.records_total, phase=progress.phase)
+            if not console.is_terminal and progress.phase != told:
+                told = progress.phase
+                parts = (f"{amount(p.records_total)} {NAMES[n]} ({size(p.bytes_total)})" for n, p in progress.collections.items())
+                say(f"{told}: {', '.join(parts)}")
+
+        yield show

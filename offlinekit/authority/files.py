@@ -9,9 +9,10 @@ from __future__ import annotations
 import os
 import re
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from hashlib import sha256
+from typing import BinaryIO
 
 from offlinekit.compress import compress_stream
 from offlinekit.exceptions import RecordNotFound
@@ -51,11 +52,12 @@ class Files:
         name = self._random(16).hex()
         raw, path = os.path.join(self.folder, f"{name}.tmp"), self._path(name, identity)
         digests: list[bytes] = []
+        parts: list[tuple[str, int]] = []
         try:
-            write_bulk(raw, tables)
+            ends = write_bulk(raw, tables)
             raw_size = os.path.getsize(raw)
             with open(raw, "rb") as source, open(path + ".tmp", "wb") as target:
-                for chunk in _rechunk(compress_stream(iter(lambda: source.read(CHUNK), b"")), CHUNK):
+                for chunk in _rechunk(_packed(source, ends, parts), CHUNK):
                     digests.append(sha256(chunk).digest()[:16])
                     target.write(chunk)
             os.replace(path + ".tmp", path)
@@ -64,7 +66,8 @@ class Files:
                 with suppress(FileNotFoundError):
                     os.remove(leftover)
         os.utime(path, (now, now))
-        return Manifest(name=name, size=os.path.getsize(path), raw_size=raw_size, chunk=CHUNK, digests=digests)
+        size = os.path.getsize(path)
+        return Manifest(name=name, size=size, raw_size=raw_size, chunk=CHUNK, digests=digests, parts=parts)
 
     def weigh(self, tables: Iterable[tuple[str, Sequence[str], Iterable[Sequence[Value]]]]) -> int:
         """How large a file of these would be, compressed."""
@@ -94,6 +97,27 @@ class Files:
             with suppress(FileNotFoundError):
                 if entry.stat().st_mtime < now - LIFE_S:
                     os.remove(entry.path)
+
+
+def _packed(source: BinaryIO, ends: Mapping[str, int], parts: list[tuple[str, int]]) -> Iterator[bytes]:
+    """The file compressed; to `parts` go the bytes that each collection takes of it."""
+    size = before = 0
+
+    def raw() -> Iterator[bytes]:
+        nonlocal before
+        for collection, end in ends.items():
+            while left := end - source.tell():
+                yield source.read(min(CHUNK, left))
+            yield b""
+            parts.append((collection, size - before))
+            before = size
+
+    for piece in compress_stream(raw()):
+        size += len(piece)
+        yield piece
+    if parts:  # the end of the frame goes with the last
+        collection, last = parts.pop()
+        parts.append((collection, last + size - before))
 
 
 def _rechunk(pieces: Iterable[bytes], size: int) -> Iterator[bytes]:

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future
 from hashlib import sha256
 from typing import Any, Generic, TypeVar
 
@@ -52,6 +53,7 @@ class Cache(Generic[K, T]):
 
     def __init__(self, size: int) -> None:
         self._size, self._items, self._lock = size, OrderedDict[K, T](), threading.Lock()
+        self._making: dict[K, Future[T]] = {}
 
     def get(self, key: K) -> T | None:
         """The value, or None."""
@@ -67,6 +69,29 @@ class Cache(Generic[K, T]):
             self._items.move_to_end(key)
             while len(self._items) > self._size:
                 self._items.popitem(last=False)
+
+    def made(self, key: K, make: Callable[[], T]) -> T:
+        """The value, made by the first of those who want it at the same time; the others wait for it, and for its error."""
+        with self._lock:
+            if key in self._items:
+                self._items.move_to_end(key)
+                return self._items[key]
+            making = self._making.get(key)
+            if making is None:
+                mine = self._making[key] = Future()
+        if making is not None:
+            return making.result()
+        try:
+            value = make()
+            self.put(key, value)
+            mine.set_result(value)
+            return value
+        except BaseException as error:
+            mine.set_exception(error)
+            raise
+        finally:
+            with self._lock:
+                del self._making[key]
 
     def clear(self) -> None:
         """Forgets everything."""
@@ -258,13 +283,12 @@ class Puller:
 
     def _own(self, asked: _Asked, source: Source) -> View:
         """The records that pass a source's filter, evaluated once for all who share it at a cursor; not to be changed."""
-        key = (asked.snapshot.cursor, asked.plan.own_hash(source))
-        found = self.own.get(key)
-        if found is None:
+
+        def evaluate() -> View:
             self._count("evaluated")
-            found = asked.snapshot.evaluate(source.collection, source.where, asked.plan.scopes)
-            self.own.put(key, found)
-        return found
+            return asked.snapshot.evaluate(source.collection, source.where, asked.plan.scopes)
+
+        return self.own.made((asked.snapshot.cursor, asked.plan.own_hash(source)), evaluate)
 
     def _hash(self, asked: _Asked, collection: str) -> bytes:
         return asked.plan.hash(collection, asked.table.implicit.get(collection, b""))

@@ -210,13 +210,17 @@ class Group(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Manifest(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A file to fetch: `size` bytes as sent (zstd), cut into chunks of `chunk` bytes, each with 16 bytes of SHA-256."""
+    """A file to fetch: `size` bytes as sent (zstd), cut into chunks of `chunk` bytes, each with 16 bytes of SHA-256.
+
+    `parts` tells how many of these bytes each collection takes, in the order of the file: to show progress by, nothing else.
+    """
 
     name: str
     size: int
     raw_size: int
     chunk: int
     digests: list[bytes]
+    parts: list[tuple[str, int]] = field(default_factory=list)
 
 
 class _Answered(_Message, frozen=True, kw_only=True, omit_defaults=True):

@@ -132,7 +132,7 @@ class _Why:
         for id_, intent, op in self.db.execute(sql, (self.info.name, encode_key(self.key))):
             yield Reason("pending", op, intent, mutation=UUID(bytes=id_))
         if self.info.writable:
-            base = f"SELECT 1 FROM {base_table(self.info.name)} r WHERE {self.same} AND NOT present"
+            base = f"SELECT 1 FROM {base_table(self.info.name)} r WHERE {self.same} AND NOT _present"
             if self.db.execute(base, self.key).get:
                 yield Reason("evicted")
 

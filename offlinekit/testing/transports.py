@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import AbstractContextManager
 from typing import Any, ClassVar, Literal, Protocol, TypeAlias, TypeVar, get_args
@@ -160,6 +161,28 @@ class TransportContract:
 
         self._use(far, use)
         assert far.fetched == [(FILE, offset, IDENTITY) for offset in (0, CHUNK, 1, CHUNK + REST - 1, CHUNK + REST)]
+
+    def test_what_comes_back_is_told_of_as_it_arrives(self) -> None:
+        """Rising, up to all of it, in the thread of the caller and before the call returns."""
+        far = ScriptedAuthority()
+        whole, thread, told = os.urandom(CHUNK), threading.get_ident(), list[tuple[int, int]]()
+        far.answer = lambda request: whole
+
+        def arrived(here: int, size: int) -> None:
+            assert threading.get_ident() == thread
+            told.append((here, size))
+
+        async def use(transport: Transport) -> None:
+            for call in (transport.exchange(b"hello", arrived), transport.fetch(FILE, 0, arrived)):
+                assert len(await call) == CHUNK
+                here = [n for n, _ in told]
+                assert here == sorted(here), here
+                assert len(here) > 1, "at once, and not as it arrives"
+                assert here[-1] == CHUNK
+                assert {size for _, size in told} <= {CHUNK, 0}
+                told.clear()
+
+        self._use(far, use)
 
     def test_an_unknown_file_is_to_be_asked_for_again(self) -> None:
         """ProtocolError and no TransportError: waiting would not help. No name reaches another file."""

@@ -6,9 +6,11 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from offlinekit.exceptions import AuthenticationRequired, Offline, ProtocolError, RecordNotFound, TooLarge
-from offlinekit.transport.port import PART_MAX, WIRE_MAX
+from offlinekit.transport.port import PART_MAX, WIRE_MAX, Arrived
 
 __all__ = ["Memory", "Serves"]
+
+_PIECE = 1 << 16  # bytes in which what comes back is told of, as a socket would give it
 
 
 class Serves(Protocol):
@@ -38,16 +40,17 @@ class Memory:
             raise AuthenticationRequired("sign in again")
         return found
 
-    async def exchange(self, request: bytes) -> bytes:
+    async def exchange(self, request: bytes, arrived: Arrived | None = None) -> bytes:
         """Sends a request and returns the answer."""
         identity, claims = self._identity()
-        return _bounded(self.authority.handle(_bounded(request, WIRE_MAX), identity, claims), WIRE_MAX)
+        answer = self.authority.handle(_bounded(request, WIRE_MAX), identity, claims)
+        return _told(_bounded(answer, WIRE_MAX), arrived)
 
-    async def fetch(self, name: str, offset: int) -> bytes:
+    async def fetch(self, name: str, offset: int, arrived: Arrived | None = None) -> bytes:
         """A part of a file."""
         identity, _ = self._identity()
         try:
-            return _bounded(self.authority.fetch(name, offset, identity), PART_MAX)
+            return _told(_bounded(self.authority.fetch(name, offset, identity), PART_MAX), arrived)
         except RecordNotFound as error:
             raise ProtocolError("the file has expired; ask again") from error
 
@@ -59,4 +62,12 @@ def _bounded(data: bytes, maximum: int) -> bytes:
     """The bytes, if a real line would carry them: what passes in a test must not fail in the field."""
     if len(data) > maximum:
         raise TooLarge(f"{len(data)} bytes are over the limit of {maximum}")
+    return data
+
+
+def _told(data: bytes, arrived: Arrived | None) -> bytes:
+    """The bytes, told of in pieces."""
+    if arrived is not None:
+        for here in range(_PIECE, len(data) + _PIECE, _PIECE):
+            arrived(min(here, len(data)), len(data))
     return data

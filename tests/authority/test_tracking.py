@@ -116,6 +116,6 @@ def test_no_trigger_scans_the_table_for_a_record_that_is_written(store: SQLiteSt
     for condition in ("sku=?1 COLLATE BINARY", "ean=?1 COLLATE BINARY", "rowid=?1"):
         plan = [row[3] for row in db.execute(f"EXPLAIN QUERY PLAN SELECT 1 FROM part WHERE {condition}", ("x",))]
         assert not any(step.startswith("SCAN") for step in plan), plan
-    for (sql,) in db.execute("SELECT sql FROM sqlite_schema WHERE type='trigger' AND name LIKE 'ok_%_shared_part'"):
+    for (sql,) in db.execute("SELECT sql FROM sqlite_schema WHERE type='trigger' AND name LIKE 'ok_%ing_part'"):
         inner = sql.partition("WHEN ")[2]
         assert all("EXISTS(" in part for part in inner.partition(" BEGIN ")[0].split(" OR ")), inner

@@ -274,7 +274,7 @@ class Held:
         shown = [(r[0], dict(zip(names, r[1:], strict=True))) for r in db.execute(f'SELECT {columns} FROM "{name}"')]
         rows = [(o, r) for o, r in shown if key_of(name, r) not in touched]
         if touched:
-            bases = db.execute(f'SELECT {columns} FROM "ok_base_{name}" WHERE present')
+            bases = db.execute(f'SELECT {columns} FROM "ok_base_{name}" WHERE _present')
             rows += [(r[0], dict(zip(names, r[1:], strict=True))) for r in bases]
         self.rows[name] = dict(rows)
         assert len(self.rows[name]) == len(rows), f"{name}: two records under one ordinal"

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from offlinekit.authority.pulling import Cache
 from offlinekit.protocol import messages as m
 from tests.pull.pair import ALL_MINE, Pair, sell, shown
 
@@ -42,6 +45,42 @@ def test_pulls_within_the_window_share_an_epoch_and_what_was_evaluated(pair):
         assert dev.pull().put["customer"] == 1
     assert epochs(pair) == before + 1
     assert pair.head.puller.counts["evaluated"] == evaluated + 2, "customers and cities, once for both devices"
+
+
+class _Key:
+    """Tells when a second thread has looked for it."""
+
+    def __init__(self) -> None:
+        self.threads: set[int] = set()
+        self.wanted = threading.Event()
+
+    def __hash__(self) -> int:
+        self.threads.add(threading.get_ident())
+        if len(self.threads) == 2:
+            self.wanted.set()
+        return 1
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_what_two_want_at_the_same_time_is_made_once(fails):
+    cache, key, made = Cache[_Key, int](2), _Key(), list[int]()
+
+    def make() -> int:
+        made.append(len(made))
+        assert key.wanted.wait(20)
+        if fails:
+            raise ValueError("for both")
+        return made[-1]
+
+    with ThreadPoolExecutor(2) as pool:
+        for one in [pool.submit(cache.made, key, make) for _ in range(2)]:
+            if fails:
+                with pytest.raises(ValueError, match="for both"):
+                    one.result(20)
+            else:
+                assert one.result(20) == 0
+    assert made == [0]
+    assert cache.made(key, lambda: 7) == (7 if fails else 0), "an error is not kept"
 
 
 def test_picks_and_unpicks_of_one_device_are_nothing_to_another(pair):

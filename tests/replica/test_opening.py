@@ -135,7 +135,7 @@ def test_an_additive_upgrade_keeps_outbox_and_refused(tmp_path: Path) -> None:
             assert replica.select(order).search("grun").count() == 3
             assert replica.select(order).search("r").count() == 3, "a field that is searched from now on is indexed"
             assert replica.select(schema.info("catalogue").cls).count() == 0
-            assert replica.sql("SELECT 1 FROM sqlite_schema WHERE name='ok_index_order_total_rep'") == [(1,)]
+            assert replica.sql("SELECT 1 FROM sqlite_schema WHERE name='ok_index_order.total.rep'") == [(1,)]
     with reopen(path, schema) as replica:
         replica.pending()[0].withdraw()
         with replica.rejections()[0].edit() as tx:

@@ -15,7 +15,7 @@ from offlinekit.exceptions import AuthenticationRequired, Offline, ProtocolError
 from offlinekit.exchange import Exchanger, Fetch, Moved
 from offlinekit.sync import counts_of
 from offlinekit.testing.pair import Pair, linked_pair
-from offlinekit.transport.memory import Memory
+from offlinekit.transport import Arrived, Memory
 
 WAIT = 30.0
 ROWS, PART = 3000, 10_000
@@ -101,9 +101,9 @@ class Cut(Memory):
         self.faults, self.calls, self.bytes = faults, 0, 0
         self.asked: list[tuple[str, int]] = []
 
-    async def fetch(self, name: str, offset: int) -> bytes:
+    async def fetch(self, name: str, offset: int, arrived: Arrived | None = None) -> bytes:
         """A part of a file, or half of it for nothing."""
-        part = (await super().fetch(name, offset))[:PART]
+        part = (await super().fetch(name, offset, arrived))[:PART]
         self.calls += 1
         self.asked.append((name, offset))
         self.bytes += len(part)

@@ -13,7 +13,7 @@ from offlinekit.protocol import messages as m
 from offlinekit.protocol.codec import decode_request
 from offlinekit.sync import Driver, Status
 from offlinekit.testing.pair import Pair
-from offlinekit.transport.memory import Memory
+from offlinekit.transport import Arrived, Memory
 from tests.replica.world import Order, opened
 
 WAIT = 20.0
@@ -186,10 +186,10 @@ def test_a_loop_keeps_synced_and_is_never_blocked(pair: Pair) -> None:
 
 def test_a_preview_on_a_loop_asks_the_authority_through_either_shell(pair: Pair) -> None:
     class NeverPulls(Memory):
-        async def exchange(self, request: bytes) -> bytes:
+        async def exchange(self, request: bytes, arrived: Arrived | None = None) -> bytes:
             if type(decode_request(request)) is m.Pull:
                 raise Offline("so that what a pull would move stays to be moved")
-            return await super().exchange(request)
+            return await super().exchange(request, arrived)
 
     replica, line = pair.replica, NeverPulls(pair.authority, lambda: (pair.identity, {"rep": "r"}))
     pair.authority.load([Order(id="c", note="new")])
@@ -222,11 +222,11 @@ def test_a_preview_on_a_loop_asks_the_authority_through_either_shell(pair: Pair)
 
 def test_who_waits_for_an_answer_is_told_when_the_sync_stops(pair: Pair) -> None:
     class Mute(Memory):
-        async def exchange(self, request: bytes) -> bytes:
+        async def exchange(self, request: bytes, arrived: Arrived | None = None) -> bytes:
             if asking:
                 asked.set()
                 await asyncio.Event().wait()
-            return await super().exchange(request)
+            return await super().exchange(request, arrived)
 
     asking, asked, said = [], threading.Event(), []
     link = pair.replica.start_sync(Mute(pair.authority, lambda: (pair.identity, pair.claims or {})), every=3600)

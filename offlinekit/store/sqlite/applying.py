@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeAlias
 
 import apsw
 from attrs import frozen
@@ -24,9 +24,12 @@ from offlinekit.store.sqlite.groups import Group, tokens_of
 from offlinekit.store.sqlite.replica_ddl import base_table
 from offlinekit.store.sqlite.replica_files import bulk_rows, file_of, open_bulk, owned, place_of
 from offlinekit.store.sqlite.replica_store import APPLYING, ReplicaStore
-from offlinekit.view import View, digest, pack_view, unpack_view, view_of
+from offlinekit.view import View, digest, pack_view, unpack_view
 
 __all__ = ["Applied", "apply_answer", "view_held"]
+
+TOLD_EVERY = 1000  # records
+Told: TypeAlias = Callable[[str, int], object]  # a collection, and how many records of it are written
 
 
 @frozen
@@ -49,13 +52,14 @@ def _view(db: apsw.Connection, place: str, collection: str) -> View:
 def apply_answer(
     store: ReplicaStore, asked: Iterable[Group], groups: Iterable[GroupDelta], bulk: str | None, *,
     settled: Iterable[bytes] = (), also: Mapping[str, Any] | None = None, witness: bytes = b"",
-    still: Callable[[], bool] = lambda: True,
+    still: Callable[[], bool] = lambda: True, told: Told = lambda collection, written: None,
 ) -> Applied | None:  # fmt: skip
     """Applies an answer group by group, each in one transaction; None when the stored state is no longer the requested one.
 
     `asked` are the groups as the request named them, `settled` the accepted mutations whose overlays go, `also` small values that
-    are stored with the main group, `still` a last look inside its transaction. `witness` is the one that the request
-    named: the main group's cursor takes its place, unless a push was answered since, whose cursor may be the newer one.
+    are stored with the main group, `still` a last look inside its transaction; `told` hears now and then what is written.
+    `witness` is the one that the request named: the main group's cursor takes its place, unless a push was answered since, whose
+    cursor may be the newer one.
     Raises ProtocolError, with the group unchanged, when the answer does not lead to the view that it promises.
     """
     groups, tokens = list(groups), {g.collections: g.tokens for g in asked}
@@ -71,13 +75,13 @@ def apply_answer(
             if before is None:
                 raise ProtocolError(f"the answer is about other collections than asked for: {', '.join(group)}")
             if not store.schema.info(group[0]).own_file:
-                done = _apply_main(store, group, before, delta, source, settled, also or {}, witness, still, applied)
+                done = _apply_main(store, group, before, delta, source, settled, also or {}, witness, still, told, applied)
             elif not still():
                 return None
             elif source is not None and delta.collections[group[0]].in_file:
-                done = _next_generation(store, group[0], b"".join(before), delta, str(bulk), applied)
+                done = _next_generation(store, group[0], b"".join(before), delta, str(bulk), told, applied)
             else:
-                done = _apply_own_file(store, group[0], b"".join(before), delta, applied)
+                done = _apply_own_file(store, group[0], b"".join(before), delta, told, applied)
             if not done:
                 return None
     except apsw.ConstraintError as error:
@@ -90,13 +94,13 @@ def apply_answer(
 
 def _apply_main(store: ReplicaStore, group: tuple[str, ...], before: tuple[bytes, ...], delta: GroupDelta,
                 source: apsw.Connection | None, settled: Iterable[bytes], also: Mapping[str, Any], witness: bytes,
-                still: Callable[[], bool], applied: Applied) -> bool:  # fmt: skip
+                still: Callable[[], bool], told: Told, applied: Applied) -> bool:  # fmt: skip
     with store.write(APPLYING) as db:
         if tokens_of(db, group) != before or not still():
             return False
         dirty: list[tuple[str, bytes]] = []
         for name, part in delta.collections.items():
-            _apply_part(db, "main", store.schema.info(name), part, _with_file(part, source, name), dirty, applied)
+            _apply_part(db, "main", store.schema.info(name), part, _with_file(part, source, name), dirty, told, applied)
         dirty += store.outbox.settle(settled)
         overlay.rebuild_all(db, store.schema, dirty)
         for name in group:
@@ -117,7 +121,7 @@ def _with_file(part: PartDelta, source: apsw.Connection | None, name: str) -> It
 
 
 def _apply_part(db: apsw.Connection, place: str, info: CollectionInfo, part: PartDelta, rows: Iterable[Sequence[Value]],
-                dirty: list[tuple[str, bytes]], applied: Applied) -> None:  # fmt: skip
+                dirty: list[tuple[str, bytes]], told: Told, applied: Applied) -> None:  # fmt: skip
     """Drops, added fields and puts of one collection."""
     table = quote(info.name)
     view = _view(db, place, info.name)
@@ -128,15 +132,18 @@ def _apply_part(db: apsw.Connection, place: str, info: CollectionInfo, part: Par
     db.executemany(f"DELETE FROM {table} WHERE _ordinal=?", ((o,) for o in part.drop))  # touched ones are dirty, and shown anew
     if part.added_fields:
         _add_fields(db, info, part, dirty)
-    ordinals: list[int] = []
+    put, count = View(), len(part.added)
     columns, marks = ",".join(map(quote, ("_ordinal", *info.replicated))), ",".join("?" * (len(info.replicated) + 1))
     positions = [info.replicated.index(k) + 1 for k in info.key]
 
     def plain() -> Iterator[Sequence[Value]]:
+        nonlocal count
         for row in rows:
             if len(row) != len(info.replicated) + 1 or type(row[0]) is not int or not 0 < row[0] < 2**32:
                 raise ProtocolError(f"a record of '{info.name}' has the wrong number of fields or no ordinal")
-            ordinals.append(row[0])
+            put.add(row[0])
+            if (count := count + 1) % TOLD_EVERY == 0:
+                told(info.name, count)
             key = encode_key([row[p] for p in positions]) if touched else b""
             if touched and (key in touched or row[0] in keep):
                 dirty.extend((info.name, k) for k in overlay.evict(db, info, [row[0]]))
@@ -148,7 +155,7 @@ def _apply_part(db: apsw.Connection, place: str, info: CollectionInfo, part: Par
                 yield tuple(row)
 
     db.executemany(f"INSERT OR REPLACE INTO {table}({columns}) VALUES({marks})", plain())
-    put = view_of(ordinals)
+    told(info.name, count)
     held = (view | put) - part.drop
     if digest(held) != part.digest:
         raise ProtocolError(f"the answer does not lead to the view of '{info.name}' that it promises; it was not applied")
@@ -177,7 +184,7 @@ def _add_fields(db: apsw.Connection, info: CollectionInfo, part: PartDelta, dirt
         dirty += [(info.name, key) for key in sorted(overlay.touched_keys(db, info.name))]
 
 
-def _apply_own_file(store: ReplicaStore, name: str, before: bytes, delta: GroupDelta, applied: Applied) -> bool:
+def _apply_own_file(store: ReplicaStore, name: str, before: bytes, delta: GroupDelta, told: Told, applied: Applied) -> bool:
     """A small difference, in a transaction on the collection's own file."""
     part = delta.collections[name]
     with owned(store.reader(), store.path, name) as (_, db):
@@ -185,7 +192,7 @@ def _apply_own_file(store: ReplicaStore, name: str, before: bytes, delta: GroupD
             return False
         db.pragma("recursive_triggers", "on")
         db.execute("UPDATE ok_gate SET mode=?", (APPLYING,))
-        _apply_part(db, "main", store.schema.info(name), part, part.put, [], applied)
+        _apply_part(db, "main", store.schema.info(name), part, part.put, [], told, applied)
         db.execute("UPDATE ok_group SET token=?, cursor=?", (delta.token, delta.cursor))
         db.execute("UPDATE ok_gate SET mode=0")
     return True
@@ -196,7 +203,8 @@ def _token(db: apsw.Connection) -> bytes:
     return token
 
 
-def _next_generation(store: ReplicaStore, name: str, before: bytes, delta: GroupDelta, bulk: str, applied: Applied) -> bool:
+def _next_generation(store: ReplicaStore, name: str, before: bytes, delta: GroupDelta, bulk: str, told: Told,
+                     applied: Applied) -> bool:  # fmt: skip
     """A load: the next generation is built beside the current one, and one row of the main file makes it current."""
     part, main = delta.collections[name], store.reader()
     with owned(main, store.path, name) as (generation, db):
@@ -206,7 +214,7 @@ def _next_generation(store: ReplicaStore, name: str, before: bytes, delta: Group
         build = Build(store.path, store.schema.info(name), store.schema.version, generation + 1)
     flipped = False
     try:
-        put = build.fill(file_of(store.path, name, generation), bulk, part.drop, part.put)
+        put = build.fill(file_of(store.path, name, generation), bulk, part.drop, part.put, lambda written: told(name, written))
         held = build.view()
         if digest(held) != part.digest:
             raise ProtocolError(f"the answer does not lead to the view of '{name}' that it promises; it was not applied")

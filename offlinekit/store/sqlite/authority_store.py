@@ -107,7 +107,7 @@ class SQLiteStore:
                 for index in tracking.info.indexes:
                     columns = ",".join(map(quote, index))
                     db.execute(
-                        f"CREATE INDEX IF NOT EXISTS {quote('ok_index_' + '_'.join((name, *index)))} ON {quote(name)}({columns})"
+                        f"CREATE INDEX IF NOT EXISTS {quote('ok_index_' + '.'.join((name, *index)))} ON {quote(name)}({columns})"
                     )
         self._seen_schema = -1
 

@@ -7,7 +7,7 @@ replica discards.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import apsw
 
@@ -25,6 +25,7 @@ __all__ = ["Build"]
 # Sorting for an index takes as much again, and temporary data stays in files: in memory it would grow with the records. All
 # is written in order here, so that a larger cache makes nothing faster.
 CACHE_KB = 8_000
+RANGE = 65_536  # ordinals that are copied by one statement
 
 
 class Build:
@@ -55,10 +56,11 @@ class Build:
                 self.db.close()
                 raise
 
-    def fill(self, old: str, bulk: str, drop: View, inline: Iterable[Sequence[Value]]) -> int:
+    def fill(self, old: str, bulk: str, drop: View, inline: Iterable[Sequence[Value]],
+             told: Callable[[int], object] = lambda written: None) -> int:  # fmt: skip
         """The records of the file `old`, replaced by those of the file `bulk` and then by `inline`, without those in `drop`.
 
-        Returns how many `bulk` and `inline` brought.
+        Returns how many `bulk` and `inline` brought; `told` hears so on the way.
         """
         table, columns = f"main.{self.table}", ",".join(map(quote, ("_ordinal", *self.info.replicated)))
         with mapped(self.path):
@@ -72,7 +74,10 @@ class Build:
                 else:
                     self.db.execute(f"INSERT INTO {table}({columns}) SELECT {columns} FROM ok_old.{self.table}")
                 before = self.db.total_changes()
-                self.db.execute(f"INSERT OR REPLACE INTO {table}({columns}) SELECT {columns} FROM ok_bulk.{self.table}")
+                source = f"SELECT {columns} FROM ok_bulk.{self.table} WHERE _ordinal>=? AND _ordinal<?"
+                for first in self._ranges():
+                    self.db.execute(f"INSERT OR REPLACE INTO {table}({columns}) {source}", (first, first + RANGE))
+                    told(self.db.total_changes() - before)
                 marks = ",".join("?" * (len(self.info.replicated) + 1))
                 self.db.executemany(f"INSERT OR REPLACE INTO {table}({columns}) VALUES({marks})", map(tuple, inline))
                 put = self.db.total_changes() - before
@@ -85,6 +90,15 @@ class Build:
             self.db.execute("DETACH ok_old")
             self.db.execute("DETACH ok_bulk")
         return put
+
+    def _ranges(self) -> range:
+        """Where the ranges of ordinals begin that the file `bulk` holds."""
+        least, most = next(self.db.execute(f"SELECT min(_ordinal),max(_ordinal) FROM ok_bulk.{self.table}"))
+        if least is None:
+            return range(0)
+        if not 0 < least <= most < 2**32:
+            raise ProtocolError(f"a record of '{self.info.name}' has no ordinal")
+        return range(least, most + 1, RANGE)
 
     def _columns(self, place: str) -> list[str]:
         return [str(row[0]) for row in self.db.execute("SELECT name FROM pragma_table_info(?,?)", (self.info.name, place))]

@@ -137,7 +137,7 @@ def _check_views(db: apsw.Connection) -> list[str]:
         view = unpack_view(view_bytes)
         held = view_of(row[0] for row in db.execute(f"SELECT _ordinal FROM {quote(name)} WHERE _ordinal>0"))
         if f"ok_base_{name}" in _tables(db):
-            held |= view_of(row[0] for row in db.execute(f"SELECT _ordinal FROM {quote('ok_base_' + name)} WHERE present"))
+            held |= view_of(row[0] for row in db.execute(f"SELECT _ordinal FROM {quote('ok_base_' + name)} WHERE _present"))
         if digest(view) != view_digest:
             problems.append(f"{name}: the stored view does not have the stored digest")
         if held != view:

@@ -72,7 +72,7 @@ class Outbox:
         before, table = before_table(info.name), quote(info.name)
         same = " AND ".join(f"b.{quote(k)}=t.{quote(k)}" for k in info.key)
         sql = (
-            f"SELECT b.existed,b._ordinal,{','.join(f'b.{quote(n)}' for n in names)},t._ordinal IS NOT NULL,t._ordinal,"
+            f"SELECT b._existed,b._ordinal,{','.join(f'b.{quote(n)}' for n in names)},t._ordinal IS NOT NULL,t._ordinal,"
             f"{','.join(f't.{quote(n)}' for n in names)} FROM {before} b LEFT JOIN {table} t ON {same} ORDER BY b.rowid"
         )
         rows = list(self.db.execute(sql))
@@ -85,7 +85,7 @@ class Outbox:
             key = tuple(old[k] for k in info.key)
             if existed and not overlay._is_touched(self.db, info.name, encode_key(key)):
                 overlay.place_base(self.db, info, ordinal, old)
-                self.db.execute(f"UPDATE {base_table(info.name)} SET moved=0 WHERE _ordinal=?", (ordinal,))
+                self.db.execute(f"UPDATE {base_table(info.name)} SET _moved=0 WHERE _ordinal=?", (ordinal,))
             change = self._change(info, key, old if existed else None, new if now else None)
             if change is not None:
                 yield info, change, bool(existed)

@@ -1,7 +1,7 @@
 """Base and overlay: what a replica shows of records with pending changes.
 
 The first local touch of a record copies the authority's version to its base table. Visible = base with the changes of every
-live mutation (`ok_touch`) replayed in order. A base is present, or evicted (`present`=0: deleted, or out of the selection or
+live mutation (`ok_touch`) replayed in order. A base is present, or evicted (`_present`=0: deleted, or out of the selection or
 scope) and then kept while mutations touch the record, so that a pending update stays visible until it is settled.
 All functions run inside the caller's transaction, with the gate open for applying.
 """
@@ -48,7 +48,7 @@ def keep_base(db: apsw.Connection, info: CollectionInfo, key: bytes) -> None:
     if not _is_touched(db, info.name, key):
         columns = _columns(info)
         db.execute(
-            f"INSERT INTO {base_table(info.name)}(present,{columns}) SELECT 1,{columns} FROM {quote(info.name)}"
+            f"INSERT INTO {base_table(info.name)}(_present,{columns}) SELECT 1,{columns} FROM {quote(info.name)}"
             f" WHERE {_where(info)}",
             decode_key(key),
         )
@@ -73,7 +73,7 @@ def evict(db: apsw.Connection, info: CollectionInfo, ordinals: Iterable[int]) ->
     keys = ",".join(map(quote, info.key))
     found = []
     for ordinal in ordinals:
-        sql = f"UPDATE {base} SET present=0, moved=1 WHERE _ordinal=? AND present RETURNING {keys}"
+        sql = f"UPDATE {base} SET _present=0, _moved=1 WHERE _ordinal=? AND _present RETURNING {keys}"
         found += [encode_key(row) for row in db.execute(sql, (ordinal,))]
     return found
 
@@ -83,7 +83,7 @@ def place_base(db: apsw.Connection, info: CollectionInfo, ordinal: int, values: 
     columns = ",".join(map(quote, values))
     marks = ",".join("?" * len(values))
     db.execute(
-        f"INSERT OR REPLACE INTO {base_table(info.name)}(present,moved,_ordinal,{columns}) VALUES(1,1,?,{marks})",
+        f"INSERT OR REPLACE INTO {base_table(info.name)}(_present,_moved,_ordinal,{columns}) VALUES(1,1,?,{marks})",
         (ordinal, *values.values()),
     )
 
@@ -97,7 +97,7 @@ def rebuild_all(db: apsw.Connection, schema: Schema, dirty: Iterable[tuple[str, 
 def rebuild(db: apsw.Connection, info: CollectionInfo, key: bytes) -> None:
     """Shows base ⊕ overlay of one record, and forgets the base of a record that nothing touches any more."""
     bindings, columns, base_name = decode_key(key), _columns(info), base_table(info.name)
-    base = next(iter(db.execute(f"SELECT present,{columns} FROM {base_name} WHERE {_where(info)}", bindings)), None)
+    base = next(iter(db.execute(f"SELECT _present,{columns} FROM {base_name} WHERE {_where(info)}", bindings)), None)
     live = list(db.execute("SELECT op,after FROM ok_touch WHERE collection=? AND key=? ORDER BY mutation", (info.name, key)))
     row: dict[str, Value] | None = None
     if base is not None and (base[0] or live):

@@ -41,7 +41,7 @@ def unanswered(db: apsw.Connection, schema: Schema) -> Iterator[Unanswered]:
 def _ordinal(db: apsw.Connection, info: CollectionInfo, key: Key) -> int:
     """Of the base under an overlay, else of the record itself, as when a parked change was taken out of view."""
     where = " AND ".join(f"{quote(k)}=?" for k in info.key)
-    base = next(iter(db.execute(f"SELECT present,_ordinal FROM {base_table(info.name)} WHERE {where}", key)), None)
+    base = next(iter(db.execute(f"SELECT _present,_ordinal FROM {base_table(info.name)} WHERE {where}", key)), None)
     if base is not None:
         return int(base[1]) if base[0] else 0
     shown = db.execute(f"SELECT _ordinal FROM {quote(info.name)} WHERE {where} AND _ordinal>0", key).get

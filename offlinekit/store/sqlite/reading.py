@@ -16,7 +16,7 @@ from offlinekit.query import Query, query_sql
 from offlinekit.schema import CollectionInfo, Schema
 from offlinekit.selection import Step
 from offlinekit.store.sqlite.tracking import side_table
-from offlinekit.view import View, signed, view_of
+from offlinekit.view import View, chunks, signed, view_of
 
 __all__ = ["Reader", "durable_position"]
 
@@ -73,18 +73,25 @@ class Reader:
             return View()
         here, there = self.schema.info(step.origin.collection), self.schema.info(step.collection)
         compiler = self._compiler(scopes)
-        if step.forward:
-            link = compiler.joined(there.name, there.key[0], "t", f"f.{quote(step.field)}")
-        else:
-            link = compiler.joined(there.name, step.field, "t", f"f.{quote(here.key[0])}")
+        given, wanted = (step.field, there.key[0]) if step.forward else (here.key[0], step.field)
         assert compiler.guard is not None
         condition = f"{compiler.guard(compiler, there.name, 't')} AND {compiler.condition(step.where, 't')}"
+        # A set and no join: without an index on the reference a join may look at every pair.
         sql = (
-            f"SELECT DISTINCT s.ordinal FROM carray(?) c CROSS JOIN {side_table(here.name)} o ON o.ordinal=c.value"
-            f" JOIN {quote(here.name)} f ON {self.joined(here, 'o', 'f')} JOIN {quote(there.name)} t ON {link}"
-            f" JOIN {side_table(there.name)} s ON {self.joined(there, 's', 't')} WHERE {condition}"
+            f"WITH ok_given(value) AS MATERIALIZED (SELECT f.{quote(given)} FROM carray(?) c"
+            f" CROSS JOIN {side_table(here.name)} o ON o.ordinal=c.value CROSS JOIN {quote(here.name)} f"
+            f" ON {self.joined(here, 'o', 'f')})"
+            f" SELECT s.ordinal FROM {quote(there.name)} t JOIN {side_table(there.name)} s ON {self.joined(there, 's', 't')}"
+            f" WHERE {self._is_given(there, wanted)} AND {condition}"
         )
         return self._ordinals(sql, [apsw.carray(signed(origin)), *compiler.bindings])
+
+    def _is_given(self, info: CollectionInfo, field: str) -> str:
+        """The condition that a field is among the given values, exactly; an index of another collation finds the few."""
+        column, text = f"t.{quote(field)}", info.field(field).kind.sqlite == "TEXT"
+        exact = f"{column}{' COLLATE BINARY' if text else ''} IN (SELECT value FROM ok_given)"
+        index = self.collations.get((info.name, field))
+        return exact if index is None else f"{column} COLLATE {index} IN (SELECT value FROM ok_given) AND {exact}"
 
     def ordinals(self, collection: str, keys: Iterable[Key]) -> View:
         """The ordinals of keys."""
@@ -104,7 +111,7 @@ class Reader:
         )
         if collection in self.fits:  # a record that does not fit may share its key's text with one that does
             sql += f" WHERE {self.fits[collection].replace('{alias}', 't')}"
-        return self.db.execute(sql, (apsw.carray(signed(view)),))
+        return (row for part in chunks(view) for row in self.db.execute(sql, (apsw.carray(signed(part)),)))
 
     def query(
         self, query: Query, fields: Sequence[str], scopes: Mapping[str, Filter] | None

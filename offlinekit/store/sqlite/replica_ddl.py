@@ -107,13 +107,13 @@ def collection_sql(info: CollectionInfo, schema_name: str = "main", *, indexes: 
     if info.writable:
         key = ",".join(map(quote, info.key))
         yield (
-            f"CREATE TABLE IF NOT EXISTS {base_table(info.name)}(_ordinal INTEGER NOT NULL, present INTEGER NOT NULL,"
-            f" moved INTEGER NOT NULL DEFAULT 0, {columns}, PRIMARY KEY({key})) STRICT"
+            f"CREATE TABLE IF NOT EXISTS {base_table(info.name)}(_ordinal INTEGER NOT NULL, _present INTEGER NOT NULL,"
+            f" _moved INTEGER NOT NULL DEFAULT 0, {columns}, PRIMARY KEY({key})) STRICT"
         )
-        yield f"CREATE INDEX IF NOT EXISTS {quote('ok_base_ordinal_' + info.name)} ON {base_table(info.name)}(_ordinal)"
+        yield f"CREATE INDEX IF NOT EXISTS {quote('ok_ordinal_' + info.name)} ON {base_table(info.name)}(_ordinal)"
         kinds = [f"{quote(n)} {info.fields[n].kind.sqlite}" for n in info.replicated]
         yield (
-            f"CREATE TABLE IF NOT EXISTS {before_table(info.name)}(existed INTEGER NOT NULL, _ordinal INTEGER,"
+            f"CREATE TABLE IF NOT EXISTS {before_table(info.name)}(_existed INTEGER NOT NULL, _ordinal INTEGER,"
             f" {', '.join(kinds)}, PRIMARY KEY({key})) STRICT"
         )
     if indexes:
@@ -129,7 +129,7 @@ def finish_sql(info: CollectionInfo, schema_name: str = "main") -> Iterator[str]
         yield f"CREATE UNIQUE INDEX IF NOT EXISTS {prefix}{quote('ok_key_' + info.name)} ON {table}({key})"
     for index in dict.fromkeys(info.indexes):
         columns = ",".join(map(quote, index))
-        name = quote("ok_index_" + "_".join((info.name, *index)))
+        name = quote("ok_index_" + ".".join((info.name, *index)))
         yield f"CREATE INDEX IF NOT EXISTS {prefix}{name} ON {table}({columns})"
     if info.search:
         yield from _search_sql(info, prefix)
@@ -181,9 +181,9 @@ def _gate_sql(info: CollectionInfo, prefix: str) -> Iterator[str]:
         return f"NOT EXISTS(SELECT 1 FROM {before} WHERE {same})"
 
     old = ",".join(f"OLD.{quote(n)}" for n in ("_ordinal", *info.replicated))
-    note_old = f"INSERT INTO {before}(existed,{columns}) SELECT 1,{old} WHERE {unseen('OLD')};"
+    note_old = f"INSERT INTO {before}(_existed,{columns}) SELECT 1,{old} WHERE {unseen('OLD')};"
     new = ",".join(f"NEW.{quote(k)}" for k in info.key)
-    note_new = f"INSERT INTO {before}(existed,{keys}) SELECT 0,{new} WHERE {unseen('NEW')};"
+    note_new = f"INSERT INTO {before}(_existed,{keys}) SELECT 0,{new} WHERE {unseen('NEW')};"
     moved = " OR ".join(f"OLD.{quote(k)} IS NOT NEW.{quote(k)}" for k in info.key)
     key = f"SELECT RAISE(ABORT,'{_KEY}') WHERE {moved};"
     for what, head, body in (

@@ -161,9 +161,12 @@ def sweep(main: str, generations: Mapping[str, int]) -> None:
 # -- files on their way
 
 
-def write_bulk(path: str, tables: Iterable[tuple[str, Sequence[str], Iterable[Sequence[Value]]]]) -> None:
-    """Writes (collection, fields, rows of ordinal and fields) as an SQLite file to send; nothing else is in it."""
-    db = apsw.Connection(path)
+def write_bulk(path: str, tables: Iterable[tuple[str, Sequence[str], Iterable[Sequence[Value]]]]) -> dict[str, int]:
+    """Writes (collection, fields, rows of ordinal and fields) as an SQLite file to send; nothing else is in it.
+
+    Returns the byte at which the records of each collection end: they stand one collection after the other.
+    """
+    db, ends = apsw.Connection(path), {}
     with mapped(path):
         try:
             db.pragma("journal_mode", "off")
@@ -173,9 +176,11 @@ def write_bulk(path: str, tables: Iterable[tuple[str, Sequence[str], Iterable[Se
                 db.execute(_bulk_table(collection, fields))
                 marks = ",".join("?" * (len(fields) + 1))
                 db.executemany(f"INSERT INTO {quote(collection)} VALUES({marks})", rows)
+                ends[collection] = db.pragma("page_count") * db.pragma("page_size")
             db.execute("COMMIT")
         finally:
             db.close()
+    return ends
 
 
 def _bulk_table(collection: str, fields: Sequence[str]) -> str:

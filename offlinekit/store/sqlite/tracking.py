@@ -237,9 +237,9 @@ class Tracking:
             return f"BEFORE {operation} ON {table} WHEN {when} BEGIN {touches} END"
 
         bodies = {
-            "insert_shared": before("INSERT", f" AND ({another})"),
+            "inserting": before("INSERT", f" AND ({another})"),
             "insert": f"AFTER INSERT ON {table} BEGIN {touch_new} END",
-            "update_shared": before("UPDATE", f" AND ({other})"),
+            "updating": before("UPDATE", f" AND ({other})"),
             "update": f"AFTER UPDATE ON {table} WHEN {differs(seen)} BEGIN {touch_old} {touch_new} END",
             "delete": f"AFTER DELETE ON {table} BEGIN {touch_old} END",
         }

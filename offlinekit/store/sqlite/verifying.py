@@ -90,7 +90,7 @@ def _bases(db: apsw.Connection, info: CollectionInfo) -> Iterator[Sequence[Value
     sql = f"SELECT {columns} FROM {table} WHERE _ordinal>0"
     if info.writable:
         base = base_table(info.name)
-        sql += f" AND _ordinal NOT IN (SELECT _ordinal FROM {base}) UNION ALL SELECT {columns} FROM {base} WHERE present"
+        sql += f" AND _ordinal NOT IN (SELECT _ordinal FROM {base}) UNION ALL SELECT {columns} FROM {base} WHERE _present"
     return iter(db.execute(f"{sql} ORDER BY 1"))
 
 

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from attrs import Factory, define, field
 
 from offlinekit import Offline
-from offlinekit.transport import Transport
+from offlinekit.transport import Arrived, Transport
 
 T = TypeVar("T")
 
@@ -70,13 +70,13 @@ class OverLine:
     line: Line
     inner: Transport
 
-    async def exchange(self, request: bytes) -> bytes:
+    async def exchange(self, request: bytes, arrived: Arrived | None = None) -> bytes:
         """As the transport does it."""
-        return await self.line.hold(self.inner.exchange(request))
+        return await self.line.hold(self.inner.exchange(request, arrived))
 
-    async def fetch(self, name: str, offset: int) -> bytes:
+    async def fetch(self, name: str, offset: int, arrived: Arrived | None = None) -> bytes:
         """As the transport does it."""
-        return await self.line.hold(self.inner.fetch(name, offset))
+        return await self.line.hold(self.inner.fetch(name, offset, arrived))
 
     async def close(self) -> None:
         """Closes the transport."""
