@@ -43,7 +43,7 @@ class Clock:
 
 @frozen
 class Backup:
-    """A copy of the file, with what the oracle knows of it."""
+    """A copy of the file, with what the oracle knows of it, and when it was really taken."""
 
     taken: float
     path: Path
@@ -241,7 +241,7 @@ class Head:
             while not copying.done:
                 copying.step(1000)
         target.close()
-        self.backups.append(Backup(self.clock.now(), path, self.history.copy()))
+        self.backups.append(Backup(self.time.now(), path, self.history.copy()))
 
     def restore(self, n: int) -> None:
         """Puts a copy in the place of the file; later ones are forgotten."""

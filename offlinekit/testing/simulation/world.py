@@ -26,6 +26,7 @@ from offlinekit.testing.simulation.oracle import Rows
 __all__ = ["FAULTS", "KINDS", "Settings", "World"]
 
 ROUNDS_MAX = 14
+BACKUP_DAYS = 4  # with the two days and twenty hours by which clocks are wrong, less than the promised week
 
 # How often each fault is met where it can happen. A run leaves some of them out altogether.
 FAULTS: dict[str, float] = {
@@ -201,11 +202,13 @@ class World:
         self.head.clock.ahead = self.rng.choice(
             [0.0, -7200.0, -20 * 3600.0, 6 * 3600.0, 20 * 3600.0, 20 * 3600.0, 2 * DAY, 25_000 * DAY]
         )
+        if self.head.clock.ahead > BACKUP_DAYS * DAY:
+            self.head.backups.clear()  # devices are told that a week has passed, and forget what they sent before it
 
     def restore(self) -> None:
         """A backup of less than the days that head office has promised to keep is put back."""
         head = self.head
-        while head.backups and abs(head.backups[0].taken - head.clock.now()) > 5 * DAY:
+        while head.backups and self.time.now() - head.backups[0].taken > BACKUP_DAYS * DAY:
             head.backups.pop(0)
         if head.backups:
             head.restore(self.rng.randrange(len(head.backups)))
