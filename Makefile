@@ -15,10 +15,10 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 # Directories of programs rather than packages: their modules import each other by bare name, so each is checked alone.
 PROGRAMS := $(wildcard tests/adopter) $(filter-out $(PORTAL),$(patsubst %/,%,$(wildcard examples/*/)))
 # Only those that hold a module: mypy refuses a directory without one.
-PACKAGES := $(sort $(dir $(wildcard $(addsuffix /*.py,offlinekit adapters/offlinekit_adapters $(PORTAL)/offlinekit_portal tests benchmarks))))
+PACKAGES := $(sort $(dir $(wildcard $(addsuffix /*.py,offlinekit adapters/offlinekit_adapters $(PORTAL)/offlinekit_portal tests benchmarks tools/mutants))))
 
 .DEFAULT_GOAL := help
-.PHONY: help test test-browser pictures demo demo-console lint format types clean
+.PHONY: help test test-browser pictures sim mutants demo demo-console lint format types clean
 
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,6 +31,12 @@ test-browser: $(STAMP) ## drive the portal in Chromium, at a desk and on a phone
 
 pictures: $(STAMP) ## take the pictures in docs/pictures anew, from the browser tests
 	PICTURES=docs/pictures $(PY) -m pytest -q -n 2 -o faulthandler_timeout=300 tests/browser $(ARGS)
+
+sim: $(STAMP) ## simulate devices and head office under every fault; ARGS="--profile soak" goes on for ever
+	$(PY) -m offlinekit.testing.simulate --json build/sim.json $(or $(ARGS),--profile ci)
+
+mutants: $(STAMP) ## plant bugs and see that the simulation finds each, in a minute at most
+	$(PY) tools/mutants/run.py $(ARGS)
 
 demo: $(DEMO) ## start the portal with its head office, and a line between them to be cut
 	$(PY) -m offlinekit_portal demo $(ARGS)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection as Names
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Literal, Protocol, TypeAlias, get_args
 
 from attrs import field, frozen
@@ -26,6 +26,10 @@ class _Update(Protocol):
     def after(self) -> Mapping[str, Value]: ...
 
 
+def _names(names: Iterable[str]) -> frozenset[str]:
+    return frozenset(names)
+
+
 @frozen
 class MergeFields:
     """A three-way merge: a field that one side changed has that side's value.
@@ -33,7 +37,7 @@ class MergeFields:
     A field that both changed has the authority's value, unless it is named in `device_wins`: `MergeFields(["phone"])`.
     """
 
-    device_wins: frozenset[str] = field(default=(), converter=frozenset)
+    device_wins: frozenset[str] = field(default=(), converter=_names)
 
 
 Policy: TypeAlias = _Whole | MergeFields

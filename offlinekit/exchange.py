@@ -161,7 +161,8 @@ class Exchanger:
         answer, size = yield from self._ask(start, m.Pull, report=told, verify=bool(start.verify))
         if isinstance(answer, m.Same) and not start.verify:
             with self.store.lock:
-                if self._state(held(self.store, load=load)) != self._state(start):
+                state = self._state(start)
+                if answer.state not in (b"", state) or self._state(held(self.store, load=load)) != state:
                     return Moved("stale")
                 _check_all_there(start, ())
                 self._receipts(start, answer)

@@ -12,7 +12,7 @@ import apsw
 import pytest
 
 from offlinekit import Always, Changes, Collection, Context, Field, Filter, Offer, Quick, Schema, claim, everything, field
-from offlinekit.exceptions import ProtocolError, StateError, StoreError
+from offlinekit.exceptions import ProtocolError, StateError, StoreError, StoreFull
 from offlinekit.exchange import Exchanger, Send
 from offlinekit.protocol import messages as m
 from offlinekit.protocol.codec import decode_answer, decode_request, encode
@@ -253,3 +253,53 @@ def test_as_many_records_may_be_picked_by_long_keys_as_the_limit_says(tmp_path: 
         assert pair.replica.configure().renew().preview().rows == 3
         preview = pair.replica.configure().pick(Shelf, *keys[1:], ("e", 0, b"\0", "1")).preview()
         assert (preview.offline, preview.rows, preview.drop) == (True, 2, 1)
+
+
+def test_a_same_that_answers_another_request_is_not_believed(pair: Pair) -> None:
+    steps = Exchanger(pair.replica.store).pull()
+    effect = next(steps)
+    assert isinstance(effect, Send)
+    stray = pair.authority.handle(effect.body, pair.identity, {"rep": "a"})
+    assert isinstance(decode_answer(stray), m.Same)
+    steps.close()
+    edited = pair.replica.configure().unquick("mine").until(None).save()
+    steps = Exchanger(pair.replica.store).pull()
+    next(steps)
+    with pytest.raises(StopIteration) as stop:
+        steps.send(stray)
+    assert stop.value.value.kind == "stale"
+    assert pair.replica.held_selection != edited, "or its user is told that it was pulled"
+    pair.sync()
+    assert pair.replica.select(Site).count() == 0
+
+
+def test_a_full_disk_is_told_in_our_words_whatever_is_written(pair: Pair) -> None:
+    log(pair, "v1")
+    db = pair.replica.store.db
+    pages = db.execute("PRAGMA main.page_count").get
+    db.execute(f"PRAGMA main.max_page_count={pages}")
+    for long in ("x" * 100_000, "y" * 400_000):
+        with pytest.raises(StoreFull, match="the disk is full"), pair.replica.transaction("log") as tx:
+            tx.insert(Visit(id="v2", rep="a", note=long))
+    with pytest.raises(StoreFull, match="the disk is full"), pair.replica.store.write() as writing:
+        writing.execute("INSERT INTO ok_meta VALUES('large',zeroblob(400000))")
+    db.execute("PRAGMA main.max_page_count=1000000")
+    log(pair, "v3")
+    pair.sync()
+    assert sorted(v.id for v in pair.replica.select(Visit)) == ["v1", "v3"]
+
+
+def test_a_transaction_that_fails_to_open_leaves_none_open(pair: Pair) -> None:
+    db = pair.replica.store.db
+
+    def full(cursor: Any, sql: str, bindings: Any) -> bool:
+        if sql.startswith("UPDATE ok_gate"):
+            raise apsw.FullError("database or disk is full")
+        return True
+
+    db.exec_trace = full
+    with pytest.raises(StoreFull):
+        next(Exchanger(pair.replica.store).pull())
+    db.exec_trace = None
+    log(pair, "v1")
+    assert pair.sync().outcomes == {"accepted": 1}

@@ -385,7 +385,7 @@ class Puller:
         answered = {n: g for n, g in groups_asked if n not in asked.tokens.whole or len(same[n]) < len(g.collections)}
         if not answered:
             self._count("same")
-            return m.Same(now=self.store.now(), durable_through=durable, receipts=receipts)
+            return m.Same(state=asked.request.state, now=self.store.now(), durable_through=durable, receipts=receipts)
         if not confirmed and (back := self._guard(asked, differences)):
             self._count("held_back")
             return back

@@ -48,12 +48,17 @@ class _Unanswered(Exception):
 
 @frozen
 class _Work:
-    """One change of a mutation being processed, and what is written for it."""
+    """One change of a mutation being processed, and what is written for it.
+
+    `keep`: what the device knows of the record does not tell how this leaves it, because the record is not as the device saw it,
+    or the device's program does not hold all of its fields.
+    """
 
     edit: Edit
     key: Key
     expected: Mapping[str, Value] | None
     dropped: bool = False
+    keep: bool = False
 
 
 @frozen
@@ -188,12 +193,12 @@ class Pusher:
         return m.WireReceipt(id=wire.id, outcome="rejected", code=reason.code, message=reason.message, fields=list(reason.fields))
 
     def _complete(self, wire: m.WireMutation, push: _Push, unit: Unit, result: m.WireReceipt,
-                  digests: Mapping[str, bytes] | None = None) -> m.WireReceipt:  # fmt: skip
+                  digests: Mapping[str, bytes] | None = None, keep: bool = False) -> m.WireReceipt:  # fmt: skip
         result = msgspec.structs.replace(result, position=unit.position)
         left = dict(digests or {})
         body = msgspec.msgpack.encode([result, left])
-        # What follows an accepted mutation names the digest of what was sent, which is what is here; else it must stay known.
-        kept = msgspec.msgpack.encode(left) if result.outcome == "transformed" else b""
+        # What follows a mutation mostly names the digest of what it left; where the device cannot know that, it must stay known.
+        kept = msgspec.msgpack.encode(left) if keep else b""
         unit.complete_receipt(Receipt(wire.id, push.asker.identity, result.outcome, unit.position, result.code, body, kept))
         return result
 
@@ -247,10 +252,10 @@ class Pusher:
                 self._check_after(wire, push, unit)
                 try:
                     with unit.savepoint():
-                        result, digests = self._run(wire, push, unit)
+                        result, digests, keep = self._run(wire, push, unit)
                 except (Reject, ConstraintViolated, InvalidValue, SchemaError) as error:
                     return self._complete(wire, push, unit, self._rejection(wire, _reason(error)))
-                return self._complete(wire, push, unit, result, digests)
+                return self._complete(wire, push, unit, result, digests, keep)
         except _Parked:
             return m.WireReceipt(id=wire.id, outcome="parked", code="waits", message="it waits for a refused change")
         except _Unanswered:
@@ -271,7 +276,7 @@ class Pusher:
             if receipt is None or receipt.outcome == "rejected" or receipt.identity != push.asker.identity:
                 raise _Parked
 
-    def _run(self, wire: m.WireMutation, push: _Push, unit: Unit) -> tuple[m.WireReceipt, dict[str, bytes]]:
+    def _run(self, wire: m.WireMutation, push: _Push, unit: Unit) -> tuple[m.WireReceipt, dict[str, bytes], bool]:
         intent = self.intents.get(wire.intent)
         if intent is None:
             raise Reject("not_allowed", f"no intent '{wire.intent}' is declared here")
@@ -328,22 +333,26 @@ class Pusher:
         if current is None or not visible:
             return dropped or _refuse("not_allowed", f"there is no such record of '{info.name}', or it is not yours")
         fields = push.fields.get(wire.projection, {}).get(info.name, info.replicated)
-        stale = record_digest(current[n] for n in fields) != c.digest
-        stale = stale and record_digest(current[n] for n in info.replicated) not in known.get(_place(info, key), ())
+        other = record_digest(current[n] for n in fields) != c.digest
+        stale = other and record_digest(current[n] for n in info.replicated) not in known.get(_place(info, key), ())
         after: Mapping[str, Value] = c.after
         if stale:
             after = merged(c, current, policy.device_wins) if isinstance(policy, MergeFields) else {}
             if not after:
                 return dropped or _refuse("stale", f"the record of '{info.name}' was changed meanwhile", sorted(c.after))
+        keep = other or list(fields) != list(info.replicated)
         before = info.record(current)
         if c.op == "delete":
-            return _Work(Edit(info, before, None, frozenset()), key, None)
+            return _Work(Edit(info, before, None, frozenset()), key, None, keep=keep)
         edit = Edit(info, before, info.record({**current, **after}, open_=True), frozenset(after))
-        return _Work(edit, key, {**current, **c.after})
+        return _Work(edit, key, {**current, **c.after}, keep=keep)
 
     def _outcome(self, wire: m.WireMutation, works: Sequence[_Work], push: _Push,
-                 unit: Unit) -> tuple[m.WireReceipt, dict[str, bytes]]:  # fmt: skip
-        """Accepted or transformed, with what the device must show: records read back after everything ran."""
+                 unit: Unit) -> tuple[m.WireReceipt, dict[str, bytes], bool]:  # fmt: skip
+        """Accepted or transformed, with what the device must show: records read back after everything ran.
+
+        Also the digests of the records, and whether they must outlast the receipt's details.
+        """
         records, digests, transformed = [], {}, False
         for work in works:
             info = work.edit.info
@@ -361,7 +370,8 @@ class Pusher:
             if differs or place:
                 records.append(record)
         outcome = "transformed" if transformed else "accepted"
-        return m.WireReceipt(id=wire.id, outcome=outcome, records=records), digests
+        keep = transformed or any(work.keep for work in works)
+        return m.WireReceipt(id=wire.id, outcome=outcome, records=records), digests, keep
 
 
 def _body(receipt: Receipt) -> tuple[m.WireReceipt, dict[str, bytes]]:

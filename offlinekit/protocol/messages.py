@@ -232,7 +232,9 @@ class _Answered(_Message, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Same(_Answered, frozen=True, kw_only=True, omit_defaults=True, tag="same"):
-    """Nothing changed for this state."""
+    """Nothing changed for `state`, which earlier builds left out."""
+
+    state: bytes = b""
 
 
 class Delta(_Answered, frozen=True, kw_only=True, omit_defaults=True, tag="delta"):

@@ -20,6 +20,7 @@ from offlinekit.expr.sql import quote
 from offlinekit.nodes import Value
 from offlinekit.query import Select
 from offlinekit.schema import Collection, CollectionInfo
+from offlinekit.store.sqlite.connection import mapped
 from offlinekit.store.sqlite.replica_store import APPLYING, CAPTURING, DEVICE_ONLY
 
 if TYPE_CHECKING:  # pragma: no cover
@@ -74,7 +75,8 @@ class Transaction:
             self._store.begin(CAPTURING if self._intent is not None else DEVICE_ONLY)
             self._open = True
             if self._before is not None:
-                self._before()
+                with mapped(self._store.path):
+                    self._before()
         except BaseException:
             self._finish(rollback=True)
             raise
@@ -95,12 +97,13 @@ class Transaction:
             self._replica.committed(changed, sent=self._mutation is not None)
 
     def _commit(self) -> None:
-        if self._intent is not None:
-            self._store.gate(APPLYING)
-            self._mutation = self._store.outbox.capture(self._replica.new_id(), self._intent, self._replica.now())
-            if self._after is not None:
-                self._after(self._mutation)
-        self._store.commit()
+        with mapped(self._store.path):
+            if self._intent is not None:
+                self._store.gate(APPLYING)
+                self._mutation = self._store.outbox.capture(self._replica.new_id(), self._intent, self._replica.now())
+                if self._after is not None:
+                    self._after(self._mutation)
+            self._store.commit()
 
     def _finish(self, *, rollback: bool) -> set[str]:
         self._open = False
@@ -156,7 +159,8 @@ class Transaction:
 
     def _execute(self, sql: str, bindings: Sequence[Value]) -> None:
         try:
-            self._store.db.execute(sql, tuple(bindings))
+            with mapped(self._store.path):
+                self._store.db.execute(sql, tuple(bindings))
         except apsw.ConstraintError as error:
             raise _constraint(error) from error
 

@@ -79,8 +79,12 @@ class LaterLine(Pair):
 
 
 @pytest.fixture
-def authority(tmp_path: Path) -> Iterator[Authority]:
-    clock = MovableClock()
+def clock() -> MovableClock:
+    return MovableClock()
+
+
+@pytest.fixture
+def authority(tmp_path: Path, clock: MovableClock) -> Iterator[Authority]:
     made = Authority(SQLiteStore(tmp_path / "hq.db", clock=clock), SCHEMA, offer=OFFER,
                      scopes={Shop: everything, Visit: everything}, files=str(tmp_path / "files"))  # fmt: skip
     made.allow("note", writes={Shop: ["insert", "update"], Visit: ["insert"]})
@@ -170,3 +174,36 @@ def test_a_device_with_an_older_schema_is_served_and_writes(authority: Authority
     assert pair.sync().answers[-1] in ("same", "delta")
     assert {s.code: s.name for s in replica.select(OldShop).search("antiga")} == {"000": "Antiga"}
     replica.close()
+
+
+@pytest.mark.invariant("I9")
+def test_a_change_after_an_upgrade_is_not_stale_by_ones_own_of_a_week_before(
+    authority: Authority, tmp_path: Path, clock: MovableClock
+) -> None:
+    """The newer program shows a default where the authority's record has a value; its digest was never the device's."""
+    path = tmp_path / "device.db"
+    with authority.transaction() as tx:
+        tx.connection.execute("UPDATE shop SET floor=3 WHERE code='000'")
+    with Replica.open(path, OLD, offer=OLD_OFFER, identity="ana", zone="UTC", clock=clock) as old:
+        old.configure().quick("shops").until(None).save()
+        pair = Pair(authority, old, clock, "ana", {})
+        pair.sync()
+        with old.transaction("note") as change:
+            change.update(OldShop(code="000"), name="Quitanda")
+        steps = Exchanger(old.store).push()
+        effect = next(steps)
+        assert isinstance(effect, Send)
+        authority.handle(effect.body, "ana", {})  # and the answer is lost
+        steps.close()
+    with Replica.open(path, SCHEMA, offer=OFFER, identity="ana", zone="UTC", clock=clock) as new:
+        with new.transaction("note") as change:
+            change.update(Shop(code="000"), name="Padaria")
+        clock.move(days=8)
+        with Replica.open(tmp_path / "other.db", SCHEMA, identity="ana", zone="UTC", clock=clock) as other:
+            with other.transaction("note") as change:
+                change.insert(Visit(id="v", shop="001"))
+            pair = Pair(authority, other, clock, "ana", {})
+            assert pair.drive(Exchanger(other.store).push()).outcomes == {"accepted": 1}
+        pair = Pair(authority, new, clock, "ana", {})
+        outcomes = [pair.drive(Exchanger(new.store).push()).outcomes for _ in range(2)]
+        assert outcomes == [{"accepted": 1}, {"accepted": 1}]

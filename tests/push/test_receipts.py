@@ -201,6 +201,22 @@ def test_a_refusal_that_is_heard_late_shows_its_code_and_can_be_corrected(late: 
     assert late.authority.get(Order, "x") is not None
 
 
+@pytest.mark.invariant("I9")
+def test_a_change_after_two_of_ones_own_is_not_stale_when_their_receipts_are_compact(late: Pair) -> None:
+    """The second was excused by what the first left; the third, made before their answers came, is excused by the second."""
+    insert(late, "x", note="number")
+    update(late, "x", total=Decimal(1))
+    steps = Exchanger(late.replica.store).push()
+    effect = next(steps)
+    assert isinstance(effect, Send)
+    answer = late.authority.handle(effect.body, late.identity, late.claims or {})
+    third = update(late, "x", total=Decimal(2))
+    with pytest.raises(StopIteration):
+        steps.send(answer)
+    a_week_goes_by(late)
+    assert late.drive(Exchanger(late.replica.store).push()).outcomes == {"accepted": 1}, third.now
+
+
 @pytest.mark.parametrize(
     ("then", "wanted"),
     [

@@ -9,6 +9,7 @@ from uuid import UUID
 
 import msgspec
 
+from offlinekit.conflict import MergeFields
 from offlinekit.ids import new_id
 from offlinekit.nodes import Filter, claim, everything, hour, param, today
 from offlinekit.schema import Collection, Field, Schema, field
@@ -92,3 +93,4 @@ folded: Filter = Customer.name.contains("ana") | Customer.name.starts_with(param
 through: Filter = Order.customer.within(Customer.city == "Rio")
 some: Filter = Order.customer.some(Order.total > Decimal(5))
 composed: Filter = (exact & ~other | (through & everything)) & ~(amount | ranged)
+merging: tuple[MergeFields, ...] = (MergeFields(), MergeFields(["name"]), MergeFields({"name"}))

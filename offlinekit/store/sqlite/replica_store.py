@@ -259,7 +259,7 @@ class ReplicaStore:
     @contextmanager
     def write(self, mode: int = APPLYING) -> Iterator[apsw.Connection]:
         """A write transaction with the gate open; durable when it ends, rolled back by any exception."""
-        with self.lock:
+        with self.lock, mapped(self.path):
             try:
                 self.begin(mode)
                 yield self.db
@@ -276,9 +276,13 @@ class ReplicaStore:
             for _ in range(LOOKS_MAX):
                 follow(self.db, self.path, self._attached)
                 self.db.execute("BEGIN IMMEDIATE")
-                if current(self.db) == self._attached:  # and so it stays, because a flip needs this lock
-                    self.gate(mode)
-                    return
+                try:
+                    if current(self.db) == self._attached:  # and so it stays, because a flip needs this lock
+                        self.gate(mode)
+                        return
+                except BaseException:
+                    self.rollback()  # or no transaction could ever be opened here again
+                    raise
                 self.db.execute("ROLLBACK")
         raise StoreBusy(f"{self.path}: another program replaces files again and again; try again")
 
