@@ -12,7 +12,7 @@ import apsw
 from offlinekit.exceptions import StoreBusy, StoreCorrupt, StoreError, StoreFull
 from offlinekit.expr import fold
 
-__all__ = ["BUSY_MS", "code_of", "connect", "mapped", "savepoint", "write_transaction"]
+__all__ = ["BUSY_MS", "code_of", "connect", "mapped", "roll_back", "savepoint", "write_transaction"]
 
 BUSY_MS = 10_000
 
@@ -62,6 +62,18 @@ def connect(
             db.close()
             raise
     return db
+
+
+def roll_back(path: str) -> None:
+    """Undoes what a program left that died before the file had its write-ahead log; who only reads may not, and would fail."""
+    if os.path.exists(path + "-journal"):
+        with mapped(path):
+            db = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READWRITE)
+            try:
+                db.set_busy_timeout(BUSY_MS)
+                db.execute("SELECT count(*) FROM sqlite_schema")
+            finally:
+                db.close()
 
 
 def _configure(db: apsw.Connection, *, readonly: bool, foreign: bool) -> None:
