@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -40,6 +41,9 @@ def failing_calls(place: Callable[[str], str | None], fails: Callable[[str], boo
         ctypes.set_errno(number)
         return True
 
+    def shrinking(real: _Function) -> _Function:
+        return real if number == errno.ENOSPC else by_number(real)
+
     def by_number(real: _Function) -> _Function:
         return lambda fd, *more: -1 if refuse(paths.get(fd)) else real(fd, *more)
 
@@ -63,9 +67,11 @@ def failing_calls(place: Callable[[str], str | None], fails: Callable[[str], boo
         return call
 
     def unlinking(real: _Function) -> _Function:
+        if number == errno.ENOSPC:
+            return real
         return lambda name: -1 if os.path.exists(name) and refuse(place(os.fsdecode(name))) else real(name)
 
-    makers = {"open": opening, "close": closing, "unlink": unlinking}
+    makers = {"open": opening, "close": closing, "unlink": unlinking, "ftruncate": shrinking}
     former: dict[str, int] = {}
     for name, type_ in _TYPES.items():
         pointer = vfs.xGetSystemCall(name)

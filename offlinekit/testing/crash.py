@@ -50,7 +50,7 @@ _UNRECORDED = ("-shm",)  # SQLite makes it anew when nobody has it open
 class Operation:
     """One step: `kind`, the path below the folder, and what was written where; `size` of a truncation, `to` of a renaming."""
 
-    kind: Literal["create", "write", "truncate", "sync", "sync names", "remove", "rename"]
+    kind: Literal["create", "write", "truncate", "sync", "sync names", "remove", "rename", "nothing"]
     path: str
     file: int = 0
     offset: int = 0
@@ -78,6 +78,7 @@ class Disk:
         self._first: dict[str, bytes] = {}
         self._fails: Callable[[str], bool] = lambda path: False
         self._errno = errno.ENOSPC
+        self.fails_to_sync = self._fails
 
     @property
     def operations(self) -> int:
@@ -93,12 +94,17 @@ class Disk:
         return [what for at, what in self._notes if at <= n]
 
     @contextmanager
-    def recording(self) -> Iterator[Disk]:
-        """Records in the block what happens in the folder; open connections in it, and close them there."""
+    def recording(self, *, fails_to_sync: Callable[[str], bool] = lambda path: False) -> Iterator[Disk]:
+        """Records in the block what happens in the folder; open connections in it, and close them there.
+
+        A sync of SQLite's fails for which `fails_to_sync(path below the folder)` is true. This error is raised also where SQLite
+        itself would pass over it, as when it copies a log back after a commit: fail none of those.
+        """
         self._first = read_files(self.folder)
         self._files = {path: n for n, path in enumerate(sorted(self._first))}
         self.done.clear()
         self._notes.clear()
+        self.fails_to_sync = fails_to_sync
         vfs = _Vfs(self)
         try:
             with self._python():
@@ -108,7 +114,8 @@ class Disk:
 
     @contextmanager
     def failing(self, fails: Callable[[str], bool], error: Literal["full", "io"] = "full") -> Iterator[None]:
-        """In the block, writes, truncations, creations and removals fail for which `fails(path below the folder)` is true.
+        """In the block, operations fail for which `fails(path below the folder)` is true: on a full disk writes and new files, on
+        a bad one also truncations, renamings and removals.
 
         SQLite's own error handling runs, because its system calls fail. Needs an operating system of the POSIX family.
         """
@@ -131,20 +138,22 @@ class Disk:
                 return opened(file, mode, *more, **named)
             raw = _Raw(self, path, file, mode.replace("b", "").replace("t", ""))
             handles[raw.fileno()] = path
+            if 0 in (*more[:1], named.get("buffering")):
+                return raw
             buffered = io.BufferedRandom(raw) if "+" in mode else io.BufferedWriter(raw)
             return buffered if "b" in mode else io.TextIOWrapper(buffered, encoding=named.get("encoding"))
 
         def remove_(file: Any, **more: Any) -> None:
             if (path := self.inside(file)) is None or not os.path.exists(file):
                 return remove(file, **more)
-            self.step(path)
+            self.step(path, grows=False)
             self.removing(path, lambda: remove(file, **more))
 
         def replace_(source: Any, target: Any, **more: Any) -> None:
             a, b = self.inside(source), self.inside(target)
             if a is None or b is None:
                 return replace(source, target, **more)
-            self.step(a)
+            self.step(a, grows=False)
             replace(source, target, **more)
             self.add(Operation("rename", a, to=b))
             self._files[b] = self._files.pop(a)
@@ -178,9 +187,9 @@ class Disk:
             return None
         return whole[len(self.folder) + 1 :]
 
-    def step(self, path: str) -> None:
+    def step(self, path: str, *, grows: bool = True) -> None:
         """Python is about to write: raises if that is to fail."""
-        if self._fails(path):
+        if (grows or self._errno != errno.ENOSPC) and self._fails(path):
             raise OSError(self._errno, os.strerror(self._errno), path)
 
     def add(self, operation: Operation) -> None:
@@ -227,8 +236,10 @@ class Disk:
                 case "create":
                     files[operation.file] = _File(bytearray())
                     moved.append(operation)
-                case _:
+                case "remove" | "rename":
                     moved.append(operation)
+                case "nothing":
+                    pass
         kept = {"lost": 0, "mixed": chance.randrange(len(moved) + 1)}.get(mode, len(moved))
         for change in moved[:kept]:
             _rename(names, change)
@@ -327,7 +338,7 @@ class _Raw(io.FileIO):
 
     def truncate(self, size: int | None = None) -> int:
         """Truncates and records."""
-        self._disk.step(self._path)
+        self._disk.step(self._path, grows=False)
         found = super().truncate(size)
         self._disk.add(Operation("truncate", self._path, self._file, size=found))
         return found
@@ -389,6 +400,8 @@ class _VfsFile(apsw.VFSFile):
 
     def xSync(self, flags: int) -> None:
         """Syncs and records; with its first sync of a log each connection syncs the folder, too."""
+        if self._disk.fails_to_sync(self._path):
+            raise apsw.exception_for(apsw.SQLITE_IOERR_FSYNC)
         super().xSync(flags)
         self._disk.add(Operation("sync", self._path, self._file))
         if self._syncs_names:

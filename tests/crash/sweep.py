@@ -6,13 +6,13 @@ import hashlib
 import os
 import random
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from attrs import Factory, mutable
+from attrs import Factory, evolve, mutable
 
-from offlinekit.testing.crash import MODES, Disk, Mode, write_files
+from offlinekit.testing.crash import MODES, Disk, Operation, write_files
 from tests.crash.workloads import Workload, checkpoints
 from tests.crash.world import SIDES, Expected, World, damaged, differences, found, unsettled
 
@@ -52,11 +52,16 @@ def scratch() -> Iterator[str]:
         yield os.path.realpath(folder)
 
 
-def sweep(workload: Workload, *, seed: int = 0, part: tuple[int, int] = (0, 1)) -> Result:
-    """Cuts the power of one side after each operation; of `part` (i, of n) only every n-th different state is looked at."""
+def sweep(workload: Workload, *, seed: int = 0, part: tuple[int, int] = (0, 1),
+          forgets: Callable[[Operation], bool] = lambda operation: False) -> Result:  # fmt: skip
+    """Cuts the power of one side after each operation; of `part` (i, of n) only every n-th different state is looked at.
+
+    `forgets` are syncs that the program is taken not to have done: a mistake that must be found.
+    """
     result = Result(workload.name, workload.side)
     with scratch() as folder:
         disk, schema = recorded(workload, folder)
+        disk.done[:] = [evolve(o, kind="nothing") if forgets(o) else o for o in disk.done]
         result.operations = sum(o.path.startswith(workload.side + "/") for o in disk.done)
         seen: set[bytes] = set()
         for n in range(disk.operations + 1):
@@ -120,7 +125,6 @@ def judge(world: World, may: list[Expected]) -> list[str]:
     """What is wrong, before and after both have settled."""
     try:
         wrong = unsettled(world)
-        wrong += [f"corrupt: {what}" for what in damaged(world.folder)]
         first = len(world.answers)
         world.settle()
         said = world.answers[first:]
@@ -128,11 +132,14 @@ def judge(world: World, may: list[Expected]) -> list[str]:
         at_end = found(world)
         if at_end not in may:
             wrong += _named(at_end, may[0])
-        wrong += [f"corrupt: {what}" for what in (*differences(world), *damaged(world.folder))]
+        wrong += [f"corrupt: {what}" for what in differences(world)]
         again = len(world.answers)
         world.settle()
         if (moved := world.answers[again:]) != ["nothing", "same"]:
             wrong.append(f"other: a further sync answers {moved}")
+        world.close_replica()
+        _ = world.replica  # a new program deletes what the former left
+        wrong += [f"corrupt: {what}" for what in damaged(world.folder)]
         left = [n for n in os.listdir(os.path.join(world.folder, "device")) if "incoming" in n or n.endswith("-journal")]
         wrong += [f"other: {name} stays" for name in left]
     except AssertionError as error:

@@ -120,6 +120,7 @@ class World:
         self.attempt: Callable[[Callable[[], Any]], Any] = lambda step: step()
         """How a step is done: by default once, and what it raises passes."""
         self.answers: list[str] = []
+        self.closing = False
         self._head: Authority | None = None
         self._replica: Replica | None = None
 
@@ -165,14 +166,19 @@ class World:
     def close_replica(self) -> None:
         """Ends the device's program."""
         if self._replica is not None:
-            self.attempt(self._replica.close)
+            self._close(self._replica.close)
             self._replica = None
 
     def close_head(self) -> None:
         """Ends the authority's."""
         if self._head is not None:
-            self.attempt(self._head.close)
+            self._close(self._head.close)
             self._head = None
+
+    def _close(self, step: Callable[[], None]) -> None:
+        self.closing = True
+        self.attempt(step)
+        self.closing = False
 
     def close(self) -> None:
         """Ends both."""

@@ -10,7 +10,7 @@ import os
 import secrets
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 
 import apsw
 import msgspec
@@ -394,9 +394,11 @@ class SQLiteUnit:
         """Whether the cursor is of this history."""
         return _published(self.connection, cursor)
 
-    def savepoint(self) -> AbstractContextManager[None]:
-        """Undone by an exception."""
-        return savepoint(self.connection)
+    @contextmanager
+    def savepoint(self) -> Iterator[None]:
+        """Undone by an exception; what the file and not the block causes is raised in our words."""
+        with mapped(self.store.path), savepoint(self.connection):
+            yield
 
     def get(self, info: CollectionInfo, key: Key) -> dict[str, Value] | None:
         """The record, whatever its scope."""

@@ -33,7 +33,7 @@ from offlinekit.ids import RandomBytes
 from offlinekit.nodes import Value
 from offlinekit.query import Query, query_sql
 from offlinekit.schema import CollectionInfo, Schema, projection_digest
-from offlinekit.store.sqlite.connection import connect, mapped, roll_back
+from offlinekit.store.sqlite.connection import check_open, connect, mapped, roll_back
 from offlinekit.store.sqlite.generations import Build
 from offlinekit.store.sqlite.outbox import Outbox
 from offlinekit.store.sqlite.replica_ddl import FORMAT, META, STATE, check_additive, collection_sql, reshape, search_table
@@ -265,7 +265,8 @@ class ReplicaStore:
         with self.lock:
             try:
                 self.begin(mode)
-                yield self.db
+                with mapped(self.path):
+                    yield self.db
                 self.commit()
             except BaseException:
                 self.rollback()
@@ -292,6 +293,7 @@ class ReplicaStore:
     def commit(self) -> None:
         """Closes the gate and commits."""
         with mapped(self.path):
+            check_open(self.db)
             self.gate(0)
             self.db.execute("COMMIT")
 
