@@ -18,9 +18,7 @@ _KEPT: list[Any] = []  # what SQLite was once given may never be freed: a file m
 _TYPES: dict[str, Any] = {
     "open": ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_int, use_errno=True),
     "close": ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int, use_errno=True),
-    "pwrite": ctypes.CFUNCTYPE(
-        ctypes.c_ssize_t, ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int64, use_errno=True
-    ),
+    "pwrite": ctypes.CFUNCTYPE(ctypes.c_ssize_t, ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int64, use_errno=True),
     "pwrite64": ctypes.CFUNCTYPE(
         ctypes.c_ssize_t, ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int64, use_errno=True
     ),

@@ -1,11 +1,13 @@
-"""The disk whose power is cut forgets what was not synced, and nothing else; mistakes in what a program syncs are found with it."""
+"""The disk whose power is cut forgets what was not synced, and nothing else; it finds what a program forgets to sync."""
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import apsw
 import pytest
@@ -99,22 +101,26 @@ def test_a_sync_that_is_forgotten_is_found(mistake: str) -> None:
     assert sweep(workload, part=(1, 4), forgets=forgets).failures
 
 
-def test_a_full_disk_and_a_bad_one_fail_as_sqlite_and_python_say(tmp_path: Path) -> None:
-    failing, disk = False, Disk(tmp_path)
-    for error, expected, number in (("full", apsw.FullError, 28), ("io", apsw.IOError, 5)):
-        with disk.failing(lambda path: failing and path.startswith(("a", "f")), error):  # type: ignore[arg-type]
-            db, other = (apsw.Connection(str(tmp_path / name)) for name in ("a.db", "b.db"))
-            for each in (db, other):
-                each.execute("PRAGMA journal_mode=wal")
-                each.execute("CREATE TABLE IF NOT EXISTS t(x)")
-            failing = True
-            with pytest.raises(expected):
-                db.execute("INSERT INTO t VALUES(1)")
-            with pytest.raises(OSError, match=r"f") as caught, open(tmp_path / "f", "wb") as file:
-                file.write(b"x")
-            assert caught.value.errno == number
-            other.execute("INSERT INTO t VALUES(1)")
-            failing = False
+@pytest.mark.parametrize(
+    ("error", "expected", "number"), [("full", apsw.FullError, errno.ENOSPC), ("io", apsw.IOError, errno.EIO)]
+)
+def test_a_full_disk_and_a_bad_one_fail_as_sqlite_and_python_say(
+    tmp_path: Path, error: Literal["full", "io"], expected: type[apsw.Error], number: int
+) -> None:
+    failing = False
+    with Disk(tmp_path).failing(lambda path: failing and path.startswith(("a", "f")), error):
+        db, other = (apsw.Connection(str(tmp_path / name)) for name in ("a.db", "b.db"))
+        for each in (db, other):
+            each.execute("PRAGMA journal_mode=wal")
+            each.execute("CREATE TABLE t(x)")
+        failing = True
+        with pytest.raises(expected):
             db.execute("INSERT INTO t VALUES(1)")
-            db.close()
-            other.close()
+        with pytest.raises(OSError, match=r"f") as caught:
+            (tmp_path / "f").write_bytes(b"x")
+        assert caught.value.errno == number
+        other.execute("INSERT INTO t VALUES(1)")
+        failing = False
+        db.execute("INSERT INTO t VALUES(1)")
+        db.close()
+        other.close()

@@ -54,7 +54,7 @@ def head_only(world: World) -> None:
         for n in range(8):
             tx.connection.execute("INSERT INTO customer VALUES(?,?,?)", (f"c{n}", ("north", "south")[n % 2], f"part {n}"))
             tx.connection.execute("INSERT INTO part(sku,name) VALUES(?,?)", (f"p{n}", f"part {n}"))
-            tx.connection.execute('INSERT INTO "order"(id,mark,urgent) VALUES(?,\'\',0)', (f"h{n}",))
+            tx.connection.execute("INSERT INTO \"order\"(id,mark,urgent) VALUES(?,'',0)", (f"h{n}",))
 
 
 def synced(world: World) -> None:

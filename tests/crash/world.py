@@ -137,9 +137,9 @@ class World:
         os.makedirs(os.path.join(self.folder, "head"), exist_ok=True)
         store = SQLiteStore(os.path.join(self.folder, "head", "head.db"), clock=self.clock, random=self.rng.randbytes)
         try:
-            scopes = {c: everything for c in (Customer, Grown.Part, Grown.Order, Grown.Visit)}
-            files = os.path.join(self.folder, "head", "files")
-            made = Authority(store, GROWN, offer=GROWN_OFFER, scopes=scopes, files=files, snapshot_age_s=0, random=self.rng.randbytes)
+            scopes = dict.fromkeys((Customer, Grown.Part, Grown.Order, Grown.Visit), everything)
+            made = Authority(store, GROWN, offer=GROWN_OFFER, scopes=scopes, files=os.path.join(self.folder, "head", "files"),
+                             snapshot_age_s=0, random=self.rng.randbytes)  # fmt: skip
             with made.transaction() as tx:
                 tx.connection.execute("CREATE TABLE IF NOT EXISTS effect(mark TEXT NOT NULL)")
         except BaseException:
@@ -161,7 +161,8 @@ class World:
         os.makedirs(os.path.join(self.folder, "device"), exist_ok=True)
         path = os.path.join(self.folder, "device", "replica.db")
         offer = OFFER if self.schema is SCHEMA else GROWN_OFFER
-        return Replica.open(path, self.schema, offer=offer, identity="ana", zone="UTC", clock=self.clock, random=self.rng.randbytes)
+        return Replica.open(path, self.schema, offer=offer, identity="ana", zone="UTC", clock=self.clock,
+                            random=self.rng.randbytes)  # fmt: skip
 
     def close_replica(self) -> None:
         """Ends the device's program."""
