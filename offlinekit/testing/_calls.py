@@ -77,7 +77,7 @@ def failing_calls(place: Callable[[str], str | None], fails: Callable[[str], boo
             function = type_(makers.get(name, by_number)(type_(pointer)))
             _KEPT.append(function)
             former[name] = pointer
-            vfs.xSetSystemCall(name, ctypes.cast(function, ctypes.c_void_p).value)
+            vfs.xSetSystemCall(name, ctypes.cast(function, ctypes.c_void_p).value or 0)
     try:
         yield
     finally:

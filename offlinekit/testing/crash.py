@@ -78,7 +78,7 @@ class Disk:
         self._first: dict[str, bytes] = {}
         self._fails: Callable[[str], bool] = lambda path: False
         self._errno = errno.ENOSPC
-        self.fails_to_sync = self._fails
+        self.fails_to_sync: Callable[[str], bool] = self._fails
 
     @property
     def operations(self) -> int:

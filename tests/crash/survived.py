@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias, get_args
 
 from offlinekit.exceptions import OfflinekitError, StoreError, TransportError
 from offlinekit.testing.crash import Disk, read_files, write_files
@@ -11,9 +11,10 @@ from tests.crash.sweep import Result, judge, scratch
 from tests.crash.workloads import Workload, checkpoints
 from tests.crash.world import World
 
-__all__ = ["survive"]
+__all__ = ["FAULTS", "Fault", "survive"]
 
-Fault = Literal["full", "io", "sync"]
+Fault: TypeAlias = Literal["full", "io", "sync"]
+FAULTS: tuple[Fault, ...] = get_args(Fault)
 
 
 def survive(workload: Workload, fault: Fault, *, part: tuple[int, int] = (0, 1)) -> Result:
@@ -32,7 +33,8 @@ def survive(workload: Workload, fault: Fault, *, part: tuple[int, int] = (0, 1))
                 world = World(folder, seed=1)
                 world.expected = expected
                 met, wrong = _failed_at(n, world, workload, fault)
-            result.operations, result.points = max(result.operations, n), result.points + 1
+            if met:
+                result.operations, result.points = n, result.points + 1
             result.add(f"operation {n}", wrong)
             n += part[1]
     return result

@@ -21,7 +21,7 @@ __all__ = ["Result", "sweep"]
 
 @mutable
 class Result:
-    """What a sweep found. `states`: how many different ones the cuts left; the rest of the points were equal to one of them."""
+    """What a sweep found: points are cuts, or faults, of which each was looked at; cuts that left equal files are one state."""
 
     workload: str
     side: str

@@ -98,7 +98,7 @@ MISTAKES: dict[str, tuple[str, Callable[[Operation], bool]]] = {
 def test_a_sync_that_is_forgotten_is_found(mistake: str) -> None:
     name, forgets = MISTAKES[mistake]
     workload = next(w for w in WORKLOADS if w.name == name)
-    assert sweep(workload, part=(1, 4), forgets=forgets).failures
+    assert sweep(workload, part=(1, 8), forgets=forgets).failures
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,14 @@ class Workload:
     run: Callable[[World], None]
     pages: int = 1000
 
+    def __str__(self) -> str:
+        return f"{self.side}, {self.name}"
+
+    @property
+    def faults(self) -> tuple[str, ...]:
+        """Which disks it is to outlive. A sync that fails while the log is copied back is one that SQLite passes over."""
+        return ("full", "io", "sync") if self.pages == 1000 else ("full", "io")
+
 
 @contextmanager
 def checkpoints(pages: int) -> Iterator[None]:
