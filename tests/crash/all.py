@@ -60,8 +60,8 @@ def main() -> None:
              for kind in ("cuts", "faults")}  # fmt: skip
     report = {
         "total": total, "modes": MODES, "seed": options.seed, "share": options.share,
-        "seconds": round(time.monotonic() - started, 1), "commit": commit, "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "sweeps": results,
+        "seconds": round(time.monotonic() - started, 1), "commit": commit,
+        "date": datetime.now(UTC).isoformat(timespec="seconds"), "sweeps": results,
     }  # fmt: skip
     REPORT.parent.mkdir(exist_ok=True)
     REPORT.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")

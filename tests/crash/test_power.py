@@ -1,7 +1,7 @@
 """No power cut takes what a user was told: I1 and I2, on a device and on an authority.
 
-Here every sixteenth state that a cut can leave is looked at (CRASH_SHARE in the environment names another share, as "3/16"); `make
-crash` looks at all of them.
+Here every sixteenth state that a cut can leave is looked at; CRASH_SHARE in the environment names another share, as "3/16".
+`make crash` looks at all of them.
 """
 
 from __future__ import annotations
