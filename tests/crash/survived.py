@@ -25,13 +25,13 @@ def survive(workload: Workload, fault: Fault, *, part: tuple[int, int] = (0, 1))
             world = World(folder)
             workload.before(world)
             world.close()
-            start, expected = read_files(folder), world.expected
+            start, first = read_files(folder), world
         n, met = part[0] or part[1], True
         while met:
             with scratch() as folder:
                 write_files(start, folder)
                 world = World(folder, seed=1)
-                world.expected = expected
+                world.expected, world.history = first.expected, first.history
                 met, wrong = _failed_at(n, world, workload, fault)
             if met:
                 result.operations, result.points = n, result.points + 1

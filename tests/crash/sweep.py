@@ -18,6 +18,8 @@ from tests.crash.world import SIDES, Expected, World, damaged, differences, foun
 
 __all__ = ["Result", "sweep"]
 
+_USUAL = ("nothing", "pushed", "same", "delta", "bulk")
+
 
 @mutable
 class Result:
@@ -60,7 +62,7 @@ def sweep(workload: Workload, *, seed: int = 0, part: tuple[int, int] = (0, 1),
     """
     result = Result(workload.name, workload.side)
     with scratch() as folder:
-        disk, schema = recorded(workload, folder)
+        disk, world = recorded(workload, folder)
         disk.done[:] = [evolve(o, kind="nothing") if forgets(o) else o for o in disk.done]
         result.operations = sum(o.path.startswith(workload.side + "/") for o in disk.done)
         seen: set[bytes] = set()
@@ -77,12 +79,12 @@ def sweep(workload: Workload, *, seed: int = 0, part: tuple[int, int] = (0, 1),
                     seen.add(state)
                     if len(seen) % part[1] == part[0]:
                         result.states += 1
-                        result.add(f"{mode} after operation {n}", looked_at(files, told, schema))
+                        result.add(f"{mode} after operation {n}", looked_at(files, told, world))
     return result
 
 
-def recorded(workload: Workload, folder: str) -> tuple[Disk, Any]:
-    """The workload's run, and the schema of the device's program at its end."""
+def recorded(workload: Workload, folder: str) -> tuple[Disk, World]:
+    """The workload's run, and the world at its end."""
     with checkpoints(workload.pages):
         world = World(folder)
         workload.before(world)
@@ -94,7 +96,7 @@ def recorded(workload: Workload, folder: str) -> tuple[Disk, Any]:
             end = disk.operations
             world.close()
         del disk.done[end:]
-    return disk, world.schema
+    return disk, world
 
 
 def _digest(files: dict[str, bytes], told: list[Any]) -> bytes:
@@ -110,11 +112,12 @@ def allowed(told: list[tuple[str, Expected]]) -> list[Expected]:
     return [last, told[-1][1]] if told[-1][0] == "doing" else [last]
 
 
-def looked_at(files: dict[str, bytes], told: list[tuple[str, Expected]], schema: Any) -> list[str]:
+def looked_at(files: dict[str, bytes], told: list[tuple[str, Expected]], end: World) -> list[str]:
     """What is wrong with the files that a cut left, once both programs were started again."""
     with scratch() as folder:
         write_files(files, folder)
-        world = World(folder, schema=schema, seed=1)
+        world = World(folder, seed=1)
+        world.schema, world.history = end.schema, end.history
         try:
             return judge(world, allowed(told))
         finally:
@@ -128,7 +131,7 @@ def judge(world: World, may: list[Expected]) -> list[str]:
         first = len(world.answers)
         world.settle()
         said = world.answers[first:]
-        wrong += [f"other: answered {kind}" for kind in said if kind in ("fork", "new_history", "expired", "revoked")]
+        wrong += [f"other: answered {kind}" for kind in said if kind not in _USUAL and kind != world.history]
         at_end = found(world)
         if at_end not in may:
             wrong += _named(at_end, may[0])

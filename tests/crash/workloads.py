@@ -5,12 +5,14 @@ Each names the side whose power fails. The other goes on with what it has, as it
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import apsw
 from attrs import frozen
 
+from offlinekit.testing.crash import read_files, write_files
 from tests.crash.world import GROWN, World, marks_of
 
 __all__ = ["WORKLOADS", "Workload", "checkpoints"]
@@ -91,6 +93,37 @@ def refused(world: World) -> None:
     world.sell("e", "o8")
 
 
+def restored(world: World) -> None:
+    """Changes that were accepted, and an authority that was restored from a copy of before."""
+    unsent(world)
+    world.close()
+    head = os.path.join(world.folder, "head")
+    copy = read_files(head)
+    world.settle()
+    world.close_head()
+    world.history = "new_history"
+    write_files(copy, head)
+    with suppress(FileNotFoundError):
+        os.remove(os.path.join(head, "head.db-wal"))
+
+
+def damaged(world: World) -> None:
+    """Records were changed behind the library's back, and the user has asked to verify what is held."""
+    synced(world)
+    world.replica.want_verification()
+    world.close_replica()
+    device = os.path.join(world.folder, "device")
+    for name, statement in (
+        ("replica.db", "UPDATE customer SET name='?' WHERE code='c2'"),
+        ("replica.db.part.1", "DELETE FROM part"),
+    ):
+        db = apsw.Connection(os.path.join(device, name))
+        db.execute("UPDATE ok_gate SET mode=2")
+        db.execute(statement)
+        db.execute("UPDATE ok_gate SET mode=0")
+        db.close()
+
+
 # -- what is going on
 
 
@@ -132,6 +165,11 @@ def choosing(world: World) -> None:
     world.pull()
     world.choose()
     world.pull()
+
+
+def meeting(world: World) -> None:
+    """Whatever a sync has to do."""
+    world.settle()
 
 
 def upgrading(world: World) -> None:
@@ -194,6 +232,8 @@ WORKLOADS = [
     Workload("selection change", "device", synced, choosing),
     Workload("schema upgrade", "device", unsent, upgrading),
     Workload("resolving a rejection", "device", refused, resolving),
+    Workload("authority restored", "device", restored, meeting),
+    Workload("verification", "device", damaged, meeting),
     Workload("first load", "device", head_only, first_load),
     Workload("push handled", "head", unsent, pushing),
     Workload("push handled with checkpoints", "head", unsent, pushing, pages=12),
