@@ -18,7 +18,7 @@ PROGRAMS := $(wildcard tests/adopter) $(filter-out $(PORTAL),$(patsubst %/,%,$(w
 PACKAGES := $(sort $(dir $(wildcard $(addsuffix /*.py,offlinekit adapters/offlinekit_adapters $(PORTAL)/offlinekit_portal tests benchmarks tools/mutants))))
 
 .DEFAULT_GOAL := help
-.PHONY: help test test-browser pictures sim mutants demo demo-console lint format types clean
+.PHONY: help test test-browser pictures sim mutants crash demo demo-console lint format types clean
 
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,6 +43,9 @@ demo: $(DEMO) ## start the portal with its head office, and a line between them 
 
 demo-console: $(DEMO) ## run the company demo, a story on the console: head office, a device, a cut line
 	$(PY) examples/company_demo $(ARGS)
+
+crash: $(STAMP) ## cut the power and fail the disk at every operation, about two minutes; writes build/crash.json
+	$(PY) -m tests.crash.all $(ARGS)
 
 lint: $(STAMP) ## look for mistakes and for unformatted code
 	$(PY) -m ruff check .

@@ -34,6 +34,7 @@ from offlinekit.replica.why import Reason, reasons
 from offlinekit.schema import Collection, CollectionInfo, Schema
 from offlinekit.selection import Selection
 from offlinekit.store.sqlite import overlay
+from offlinekit.store.sqlite.connection import mapped
 from offlinekit.store.sqlite.replica_ddl import before_table
 from offlinekit.store.sqlite.replica_store import ReplicaStore
 from offlinekit.store.sqlite.verifying import Verified, verified, want_verification
@@ -224,7 +225,8 @@ class Replica:
         """Mutations as plain data."""
         names = ("id", "intent", "state", "sent", "created", "code", "message", "fields")
         sql = f"SELECT {','.join(names)} FROM ok_mutation WHERE {where} ORDER BY seq"
-        return [dict(zip(names, row, strict=True)) for row in self.reader().execute(sql, tuple(bindings))]
+        with mapped(self.store.path):
+            return [dict(zip(names, row, strict=True)) for row in self.reader().execute(sql, tuple(bindings))]
 
     def changes_of(self, id_: bytes) -> list[Change]:
         """What a mutation does."""

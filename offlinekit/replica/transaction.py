@@ -20,7 +20,7 @@ from offlinekit.expr.sql import quote
 from offlinekit.nodes import Value
 from offlinekit.query import Select
 from offlinekit.schema import Collection, CollectionInfo
-from offlinekit.store.sqlite.connection import mapped
+from offlinekit.store.sqlite.connection import check_open, mapped
 from offlinekit.store.sqlite.replica_store import APPLYING, CAPTURING, DEVICE_ONLY
 
 if TYPE_CHECKING:  # pragma: no cover
@@ -98,12 +98,15 @@ class Transaction:
 
     def _commit(self) -> None:
         with mapped(self._store.path):
-            if self._intent is not None:
-                self._store.gate(APPLYING)
-                self._mutation = self._store.outbox.capture(self._replica.new_id(), self._intent, self._replica.now())
-                if self._after is not None:
-                    self._after(self._mutation)
-            self._store.commit()
+            self._capture()
+        self._store.commit()
+
+    def _capture(self) -> None:
+        if self._intent is not None:
+            self._store.gate(APPLYING)
+            self._mutation = self._store.outbox.capture(self._replica.new_id(), self._intent, self._replica.now())
+            if self._after is not None:
+                self._after(self._mutation)
 
     def _finish(self, *, rollback: bool) -> set[str]:
         self._open = False
@@ -133,6 +136,7 @@ class Transaction:
             raise StateError("an await inside a transaction would let others in; collect what you need before it")
         if not self._open:
             raise StateError("the transaction is over")
+        check_open(self._store.db)
 
     # -- reading
 

@@ -10,7 +10,7 @@ import os
 import secrets
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 
 import apsw
 import msgspec
@@ -25,7 +25,7 @@ from offlinekit.query import Query
 from offlinekit.schema import CollectionInfo, Schema
 from offlinekit.selection import Step
 from offlinekit.store.port import Device, Receipt, Scopes, Snapshot
-from offlinekit.store.sqlite.connection import code_of, connect, mapped, savepoint, write_transaction
+from offlinekit.store.sqlite.connection import check_open, code_of, connect, mapped, savepoint, write_transaction
 from offlinekit.store.sqlite.published import Connections, Publisher
 from offlinekit.store.sqlite.reading import Reader, durable_position
 from offlinekit.store.sqlite.tracking import META, Tracking, create_table_sql, side_table
@@ -385,6 +385,7 @@ class SQLiteUnit:
         )
 
     def _write(self, sql: str, bindings: Sequence[Value]) -> None:
+        check_open(self.connection)
         try:
             self.connection.execute(sql, tuple(bindings))
         except apsw.ConstraintError as error:
@@ -394,9 +395,11 @@ class SQLiteUnit:
         """Whether the cursor is of this history."""
         return _published(self.connection, cursor)
 
-    def savepoint(self) -> AbstractContextManager[None]:
-        """Undone by an exception."""
-        return savepoint(self.connection)
+    @contextmanager
+    def savepoint(self) -> Iterator[None]:
+        """Undone by an exception; what the file and not the block causes is raised in our words."""
+        with mapped(self.store.path), savepoint(self.connection):
+            yield
 
     def get(self, info: CollectionInfo, key: Key) -> dict[str, Value] | None:
         """The record, whatever its scope."""
@@ -477,16 +480,7 @@ class SQLiteUnit:
             "INSERT INTO ok_device(device,identity,turn,previous,request,seen,revoked,confirmed) VALUES(?,?,?,?,?,?,?,?)"
             " ON CONFLICT DO UPDATE SET turn=excluded.turn,previous=excluded.previous,request=excluded.request,"
             "seen=excluded.seen,revoked=excluded.revoked,confirmed=excluded.confirmed",
-            (
-                device,
-                known.identity,
-                known.turn,
-                known.previous,
-                known.request,
-                seen,
-                known.revoked,
-                known.confirmed_until,
-            ),
+            (device, known.identity, known.turn, known.previous, known.request, seen, known.revoked, known.confirmed_until),
         )
 
     def publish(self, now: float) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ import apsw
 from offlinekit.exceptions import StoreBusy, StoreCorrupt, StoreError, StoreFull
 from offlinekit.expr import fold
 
-__all__ = ["BUSY_MS", "code_of", "connect", "mapped", "savepoint", "write_transaction"]
+__all__ = ["BUSY_MS", "check_open", "code_of", "connect", "mapped", "mapped_files", "roll_back", "savepoint", "write_transaction"]
 
 BUSY_MS = 10_000
 
@@ -34,6 +35,17 @@ def mapped(path: str) -> Iterator[None]:
         ) from error
     except (apsw.IOError, apsw.CantOpenError, apsw.ReadOnlyError) as error:
         raise StoreError(f"{path}: cannot be read or written ({error}); check the path and its rights", code_of(error)) from error
+
+
+@contextmanager
+def mapped_files(path: str) -> Iterator[None]:
+    """The same for files that are written without SQLite; nobody else's code may run in the block."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise StoreFull(f"{path}: the disk is full, nothing was changed; make room and try again") from error
+        raise StoreError(f"{path}: cannot be read or written ({error.strerror}); check the path and its rights") from error
 
 
 def code_of(error: apsw.Error) -> int:
@@ -62,6 +74,18 @@ def connect(
             db.close()
             raise
     return db
+
+
+def roll_back(path: str) -> None:
+    """Undoes what a program left that died before the file had its write-ahead log; who only reads may not, and would fail."""
+    if os.path.exists(path + "-journal"):
+        with mapped(path):
+            db = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READWRITE)
+            try:
+                db.set_busy_timeout(BUSY_MS)
+                db.execute("SELECT count(*) FROM sqlite_schema")
+            finally:
+                db.close()
 
 
 def _configure(db: apsw.Connection, *, readonly: bool, foreign: bool) -> None:
@@ -104,6 +128,15 @@ def _words(*args: Any) -> bool:
     return all(f" {''.join(c if c.isalnum() else ' ' for c in word)}" in found for word in args[0].split())
 
 
+def check_open(db: apsw.Connection) -> None:
+    """Raises StoreError if SQLite has ended the transaction by itself, as it may do when a disk is full or fails.
+
+    Who caught that error would otherwise go on without a transaction, and change part of what belongs together.
+    """
+    if db.get_autocommit():
+        raise StoreError("the database rolled the transaction back after an error in it, nothing was changed; try again")
+
+
 @contextmanager
 def write_transaction(db: apsw.Connection, path: str) -> Iterator[None]:
     """BEGIN IMMEDIATE … COMMIT; rolled back on any exception, which is raised in our words."""
@@ -111,6 +144,7 @@ def write_transaction(db: apsw.Connection, path: str) -> Iterator[None]:
         db.execute("BEGIN IMMEDIATE")
         try:
             yield
+            check_open(db)
             db.execute("COMMIT")
         except BaseException:
             if not db.get_autocommit():
@@ -129,4 +163,5 @@ def savepoint(db: apsw.Connection, name: str = "ok") -> Iterator[None]:
             db.execute(f"ROLLBACK TO {name}")
             db.execute(f"RELEASE {name}")
         raise
+    check_open(db)
     db.execute(f"RELEASE {name}")

@@ -15,7 +15,7 @@ from offlinekit.exceptions import ProtocolError, StoreError
 from offlinekit.expr.sql import quote
 from offlinekit.nodes import Value
 from offlinekit.schema import CollectionInfo
-from offlinekit.store.sqlite.connection import BUSY_MS, connect, mapped
+from offlinekit.store.sqlite.connection import BUSY_MS, connect, mapped, mapped_files, write_transaction
 from offlinekit.store.sqlite.replica_ddl import STATE, collection_sql, finish_sql, search_table
 from offlinekit.store.sqlite.replica_files import file_of, readonly_uri, reserve
 from offlinekit.view import View, digest, pack_view, signed, view_of
@@ -37,7 +37,8 @@ class Build:
 
     def __init__(self, main: str, info: CollectionInfo, version: int, least: int) -> None:
         self.info, self.table = info, quote(info.name)
-        self.generation = reserve(main, info.name, least)
+        with mapped_files(main):
+            self.generation = reserve(main, info.name, least)
         self.path = file_of(main, info.name, self.generation)
         with mapped(self.path):
             self.db = apsw.Connection(self.path, flags=apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_URI)
@@ -124,7 +125,7 @@ class Build:
             self.db.execute("PRAGMA main.locking_mode=normal")
             if self.db.execute("PRAGMA main.journal_mode=wal").get != "wal":  # writes the first page, and so syncs the whole file
                 raise StoreError(f"{self.path}: the file system does not support SQLite's write-ahead log; use a local disk")
-            with self.db:  # the first commit of a new log syncs the folder, too
+            with write_transaction(self.db, self.path):  # the first commit of a new log syncs the folder, too
                 self.db.execute("INSERT INTO main.ok_state VALUES(?,?,?)", (self.info.name, pack_view(view), digest(view)))
                 self.db.execute("UPDATE main.ok_group SET token=?, cursor=?", (token, cursor))
             self.db.execute("PRAGMA main.wal_checkpoint(truncate)")

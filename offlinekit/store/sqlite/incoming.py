@@ -11,7 +11,7 @@ import apsw
 
 from offlinekit.compress import decompress_stream
 from offlinekit.exceptions import ProtocolError
-from offlinekit.store.sqlite.connection import mapped
+from offlinekit.store.sqlite.connection import mapped, mapped_files
 from offlinekit.store.sqlite.replica_files import INCOMING, discard, file_of, reserve
 
 __all__ = ["Incoming"]
@@ -34,7 +34,8 @@ class Incoming:
         self.received = 0
         self._hash = sha256()
         # A number by chance is never used again, so that a late deletion meets no other file.
-        self.path = file_of(main, INCOMING, reserve(main, INCOMING, secrets.randbits(48)))
+        with mapped_files(main):
+            self.path = file_of(main, INCOMING, reserve(main, INCOMING, secrets.randbits(48)))
         self._packed, self.unpacked = self.path + ".zst", self.path + ".db"
         with mapped(self.path):
             self._lock = apsw.Connection(self.path, flags=apsw.SQLITE_OPEN_READWRITE)
@@ -45,7 +46,7 @@ class Incoming:
         """The next part, of any size; raises ProtocolError when a chunk is not what its digest says."""
         if not part or len(part) > self.size - self.received:
             raise ProtocolError("a file is shorter or longer than its manifest says")
-        with open(self._packed, "ab") as target:
+        with mapped_files(self._packed), open(self._packed, "ab") as target:
             target.write(part)
         rest = memoryview(part)
         while rest:
@@ -60,10 +61,11 @@ class Incoming:
 
     def unpack(self) -> str:
         """The path of the unpacked file."""
-        with open(self._packed, "rb") as source, open(self.unpacked, "wb") as target:
-            for piece in decompress_stream(iter(lambda: source.read(_PIECE), b""), self._raw_size):
-                target.write(piece)
-        os.remove(self._packed)
+        with mapped_files(self.unpacked):
+            with open(self._packed, "rb") as source, open(self.unpacked, "wb") as target:
+                for piece in decompress_stream(iter(lambda: source.read(_PIECE), b""), self._raw_size):
+                    target.write(piece)
+            os.remove(self._packed)
         return self.unpacked
 
     def close(self) -> None:

@@ -126,6 +126,7 @@ def discard(path: str) -> bool:
 
     Deleting by name would take away the build of another process, which then makes a file current that is gone. A newer
     generation than the current one is discarded under the write lock of the main file, lest it become current meanwhile.
+    What cannot be deleted now, also because the disk fails, is swept when the replica is opened.
     """
     try:
         with suppress(apsw.CantOpenError):  # only something that belonged to it is left
@@ -140,7 +141,7 @@ def discard(path: str) -> bool:
         for tail in (*_TAILS, ""):  # the file last, because its name is what a sweep looks for
             with suppress(FileNotFoundError):
                 os.remove(path + tail)
-    except (apsw.BusyError, apsw.LockedError, PermissionError):  # Windows deletes no open file
+    except (apsw.BusyError, apsw.LockedError, apsw.FullError, apsw.IOError, OSError):  # Windows deletes no open file
         return False
     return True
 

@@ -33,7 +33,7 @@ from offlinekit.ids import RandomBytes
 from offlinekit.nodes import Value
 from offlinekit.query import Query, query_sql
 from offlinekit.schema import CollectionInfo, Schema, projection_digest
-from offlinekit.store.sqlite.connection import connect, mapped
+from offlinekit.store.sqlite.connection import check_open, connect, mapped, roll_back
 from offlinekit.store.sqlite.generations import Build
 from offlinekit.store.sqlite.outbox import Outbox
 from offlinekit.store.sqlite.replica_ddl import FORMAT, META, STATE, check_additive, collection_sql, reshape, search_table
@@ -92,6 +92,9 @@ class ReplicaStore:
     def _examine(self) -> None:
         """Refuses a file that is not for this program and person, before anything is written."""
         if not os.path.exists(self.path) or os.path.getsize(self.path) == 0:
+            return
+        roll_back(self.path)
+        if os.path.getsize(self.path) == 0:
             return
         db = connect(self.path, readonly=True)
         try:
@@ -293,6 +296,7 @@ class ReplicaStore:
     def commit(self) -> None:
         """Closes the gate and commits."""
         with mapped(self.path):
+            check_open(self.db)
             self.gate(0)
             self.db.execute("COMMIT")
 
