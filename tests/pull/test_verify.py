@@ -172,6 +172,14 @@ def test_whatever_was_done_to_a_file_is_mended(tmp_path: Path) -> None:
         agree(pair)
 
 
+def test_a_range_of_which_no_record_is_left_is_fetched() -> None:
+    with opened(700) as pair:
+        with behind_its_back(pair.replica.store.path) as db:
+            db.execute("DELETE FROM part WHERE id<600")
+        assert verify(pair)[:2] == ({"part": 600}, {})
+        agree(pair)
+
+
 def test_many_damaged_ranges_are_sent_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("offlinekit.authority.pulling.DETAILS_MAX", 1)
     with opened(1000) as pair:

@@ -74,7 +74,7 @@ def contents_held(store: ReplicaStore, asked: Mapping[str, Iterable[int]]) -> di
 
 
 def _contents(db: apsw.Connection, info: CollectionInfo, asked: set[int], view: View) -> Contents:
-    found = Contents(view)
+    found = Contents(view, records={number: {} for number in asked})  # of ranges, too, of which no record is left
     for number, records in record_marks(_bases(db, info)):
         found.view.update(records)
         if len(found.ranges) < RANGES_MAX:
