@@ -42,6 +42,7 @@ class FaultyLine:
         self.counts: Counter[str] = Counter()
         self._servers, self._rng, self._harm = servers, random.Random(seed), True
         self._loop = asyncio.new_event_loop()
+        self._closing = asyncio.Event()
         self._passing: set[asyncio.Task[Any]] = set()
         self._thread = threading.Thread(target=self._loop.run_forever, name="faulty line")
         self._thread.start()
@@ -61,6 +62,7 @@ class FaultyLine:
 
     async def _end(self) -> None:
         self._listener.close()
+        self._closing.set()
         for task in self._passing:
             task.cancel()
         await asyncio.gather(*self._passing, return_exceptions=True)
@@ -108,7 +110,8 @@ class FaultyLine:
         with suppress(ConnectionError):
             while piece := await source.read(_PIECE):
                 if fate.fault == "delayed":
-                    await asyncio.sleep(fate.delay_s)
+                    with suppress(TimeoutError):
+                        await asyncio.wait_for(self._closing.wait(), fate.delay_s)
                 target.write(piece if left is None else piece[:left])
                 await target.drain()
                 if left is not None:
