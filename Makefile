@@ -5,6 +5,8 @@ VENV := .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 DEMO := $(VENV)/.demo
+FUZZ := $(VENV)/.fuzz
+SECONDS ?= 300
 PORTAL := examples/portal_app
 ARGS ?=
 
@@ -18,7 +20,7 @@ PROGRAMS := $(wildcard tests/adopter) $(filter-out $(PORTAL),$(patsubst %/,%,$(w
 PACKAGES := $(sort $(dir $(wildcard $(addsuffix /*.py,offlinekit adapters/offlinekit_adapters $(PORTAL)/offlinekit_portal tests benchmarks tools/mutants))))
 
 .DEFAULT_GOAL := help
-.PHONY: help test test-browser pictures sim mutants crash demo demo-console lint format types clean
+.PHONY: help test fuzz test-browser pictures sim mutants crash demo demo-console lint format types clean
 
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,6 +39,9 @@ sim: $(STAMP) ## simulate devices and head office under every fault; ARGS="--pro
 
 mutants: $(STAMP) ## plant bugs and see that the simulation finds each, in a minute at most
 	$(PY) tools/mutants/run.py $(ARGS)
+
+fuzz: $(FUZZ) ## fuzz every decoder for SECONDS each, two at a time, guided by coverage (Linux alone)
+	$(PY) -m tests.fuzz.all $(SECONDS)
 
 demo: $(DEMO) ## start the portal with its head office, and a line between them to be cut
 	$(PY) -m offlinekit_portal demo $(ARGS)
@@ -66,6 +71,11 @@ clean: ## remove what runs have made (`rm -rf .venv` removes the environment)
 
 $(STAMP): $(DEMO)
 	$(PY) -m pip install -q --group dev
+	@touch $@
+
+# On its own, because it has no wheels for other systems and the newest Python.
+$(FUZZ): $(STAMP)
+	$(PY) -m pip install -q --group fuzz
 	@touch $@
 
 # What the demos need: the library and the portal, without what tests and checks stand on.

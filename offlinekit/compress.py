@@ -65,5 +65,5 @@ def decompress_stream(chunks: Iterable[bytes], size_max: int) -> Iterator[bytes]
                 piece = decompressor.decompress(b"", 1 << 20)
         except ZstdError as error:
             raise ProtocolError(f"not a zstd frame: {error}") from error
-    if not decompressor.eof:
-        raise ProtocolError("a zstd frame was cut short")
+    if not decompressor.eof or decompressor.unused_data:
+        raise ProtocolError("a zstd frame was cut short or followed by something else")

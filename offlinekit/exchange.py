@@ -27,6 +27,7 @@ from offlinekit.protocol.convert import group_delta, outcome_of, wire_mutation
 from offlinekit.protocol.state import state_digest
 from offlinekit.protocol.version import PROTOCOL_VERSION
 from offlinekit.query import Query
+from offlinekit.schema import NAME_MAX
 from offlinekit.selection import Selection
 from offlinekit.store.sqlite.applying import apply_answer
 from offlinekit.store.sqlite.groups import Group
@@ -52,6 +53,7 @@ from offlinekit.view import pack_view, unpack_view, view_of
 __all__ = ["Effect", "Exchanger", "Fetch", "Moved", "Previewed", "Pushed", "Send", "Steps"]
 
 ROUNDS_MAX = 8
+RETRY_AFTER_S_MAX = 3600.0  # nobody who answers can silence a device for longer
 _FILE_NAME = re.compile(r"[0-9a-f]{32}")
 
 
@@ -141,7 +143,7 @@ class Exchanger:
     def _report(self) -> m.Report:
         db = self.store.reader()
         counts = dict(db.execute("SELECT state,count(*) FROM ok_mutation GROUP BY 1"))
-        return m.Report(pending=counts.get("pending", 0), rejected=counts.get("rejected", 0), program=self.program)
+        return m.Report(pending=counts.get("pending", 0), rejected=counts.get("rejected", 0), program=self.program[:NAME_MAX])
 
     # -- pull
 
@@ -444,7 +446,7 @@ def _refused(answer: m.Answer) -> OfflinekitError:
     """The error that an answer stands for where another one was needed."""
     if isinstance(answer, m.Refused):
         if answer.retry_after_s is not None:
-            return TransportError(answer.message, retry_after_s=answer.retry_after_s)
+            return TransportError(answer.message, retry_after_s=min(answer.retry_after_s, RETRY_AFTER_S_MAX))
         if answer.code in (RefusalCode.NOT_ALLOWED, RefusalCode.IDENTITY):
             return NotAllowed(answer.message)
         if answer.code == RefusalCode.NOT_OFFERED:

@@ -117,6 +117,8 @@ def check_query(query: Query, schema: Schema, allowed: Allowed) -> CollectionInf
         raise LimitExceeded("records of one page", LIMIT_MAX, query.limit, "page with .after(page.next)")
     if len(query.search) > SEARCH_MAX:
         raise LimitExceeded("characters to search for", SEARCH_MAX, len(query.search))
+    if any("\ud800" <= c <= "\udfff" for c in query.search):
+        raise FilterError("text to search for may not contain lone surrogates", collection=info.name)
     if query.search and not info.search:
         raise FilterError(f"'{info.name}' declares no field with search=True", collection=info.name)
     if query.after is not None and len(query.after) != len(query.order) + len(info.key):

@@ -39,9 +39,10 @@ from offlinekit.nodes import (
     Within,
 )
 
-__all__ = ["Collection", "CollectionInfo", "Field", "Schema", "field", "info_of", "projection_digest"]
+__all__ = ["NAME_MAX", "Collection", "CollectionInfo", "Field", "Schema", "field", "info_of", "projection_digest"]
 
 T = TypeVar("T")
+NAME_MAX = 200  # characters of the name of an intent, or of a program
 _NAME = re.compile(r"[a-zA-Z][a-zA-Z0-9_]{0,62}")
 _UNSET: Any = msgspec.UNSET
 _SEARCH_TABLES = ("_config", "_content", "_data", "_docsize", "_idx")  # what SQLite adds to the name of a full-text index
@@ -73,7 +74,11 @@ class Field(Generic[T]):
             stored = record._stored[self.name]
         except KeyError:
             raise StateError(f"{self} is not held on the device (online_only); read it with replica.remote.select(...)") from None
-        return typing.cast(T, None if stored is None else self.kind.load(stored))
+        try:
+            return typing.cast(T, None if stored is None else self.kind.load(stored))
+        except (ValueError, TypeError, ArithmeticError) as error:
+            why = f"this program cannot read it: {error}; update it, or tell the authority's operator"
+            raise InvalidValue(self.owner.name, self.name, stored, why) from error
 
     def __set__(self, record: Collection, value: T) -> None:
         if not record._open:
@@ -431,6 +436,8 @@ class Schema:
         if version < 1:
             raise SchemaError("a schema's version is 1 or more")
         self.intents = tuple(intents)
+        if long := [name for name in self.intents if len(name) > NAME_MAX]:
+            raise SchemaError(f"the name of an intent has at most {NAME_MAX} characters, not {max(map(len, long))}")
         self.version = version
         self._check_references()
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from hashlib import sha256
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from attrs import Factory, frozen
@@ -100,7 +100,7 @@ class Selection:
         """
         try:
             plain = msgspec.msgpack.decode(data, type=_Plain)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise FilterError(f"not an encoded selection: {error}") from error
         id_, identity, since, until, zone, choices = plain
         made = tuple(
@@ -152,7 +152,8 @@ class _PlainChoice(msgspec.Struct, array_like=True):
 
 
 _TODAY = today()
-_Plain = tuple[str, str, float, float | None, str, list[_PlainChoice]]
+_Moment = Annotated[float, msgspec.Meta(ge=0, le=253_402_214_400)]  # before the last day of the calendar, whatever the zone
+_Plain = tuple[str, str, _Moment, _Moment | None, str, list[_PlainChoice]]
 _Head = tuple[str, str, float, float | None, str, msgspec.Raw]
 
 
@@ -160,6 +161,8 @@ def _check_choice(c: Choice, schema: Schema, offer: Offer) -> None:
     info = schema.info(c.collection)
     if info.device_only:
         raise FilterError(f"'{info.name}' never leaves the device, so there is nothing to select", collection=info.name)
+    if len({name for name, _ in c.quick}) != len(c.quick):
+        raise FilterError(f"a quick filter of '{info.name}' is chosen twice", collection=info.name)
     for name, params in c.quick:
         quick = offer.quick.get(name)
         if quick is None or quick.collection != info.name:
@@ -167,8 +170,8 @@ def _check_choice(c: Choice, schema: Schema, offer: Offer) -> None:
             raise NotOffered(f"no quick filter '{name}' for '{info.name}'{nearest(name, names)}",
                              collection=info.name, choice=name)  # fmt: skip
         given = {n for n, _ in params}
-        if given != set(quick.params):
-            raise NotOffered(f"quick filter '{name}' takes {sorted(quick.params)}, not {sorted(given)}",
+        if given != set(quick.params) or len(given) != len(params):
+            raise NotOffered(f"quick filter '{name}' takes {sorted(quick.params)}, not {sorted(n for n, _ in params)}",
                              collection=info.name, choice=name)  # fmt: skip
         try:
             resolve_params(quick, dict(params), schema)

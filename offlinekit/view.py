@@ -16,9 +16,10 @@ from pyroaring import BitMap
 
 from offlinekit.exceptions import ProtocolError
 
-__all__ = ["EMPTY_DIGEST", "View", "chunks", "digest", "pack_view", "signed", "unpack_view", "view_of"]
+__all__ = ["EMPTY_DIGEST", "ORDINALS_MAX", "View", "chunks", "digest", "pack_view", "signed", "unpack_view", "view_of"]
 
 View = BitMap
+ORDINALS_MAX = 1 << 26  # in one bitmap from elsewhere: a kilobyte can stand for 2^32 of them
 _CHUNK = 65_536
 
 
@@ -59,13 +60,16 @@ def pack_view(view: View) -> bytes:
 
 
 def unpack_view(data: bytes) -> View:
-    """The view of bytes from `pack_view`; raises ProtocolError for anything else."""
+    """The view of bytes from `pack_view`; raises ProtocolError for anything else, and for more than ORDINALS_MAX of them."""
     if not data:
         return BitMap()
     try:
-        return BitMap.deserialize(data)
+        view = BitMap.deserialize(data)
     except (ValueError, IndexError, RuntimeError) as error:
         raise ProtocolError(f"not a bitmap: {error}") from error
+    if len(view) > ORDINALS_MAX:
+        raise ProtocolError(f"a bitmap of {len(view)} ordinals is over the limit of {ORDINALS_MAX}")
+    return view
 
 
 def signed(view: View) -> array[int]:

@@ -396,6 +396,7 @@ def test_schema_names_the_nearest_of_what_it_knows():
         (lambda: SCHEMA.intent("zzz"), "unknown intent 'zzz'; known: cancel_order, place_order"),
         (lambda: Schema(Customer).intent("x"), "unknown intent 'x'; none is declared"),
         (lambda: Schema(Customer, version=0), "a schema's version is 1 or more"),
+        (lambda: Schema(Customer, intents=["x" * 201]), "the name of an intent has at most 200 characters, not 201"),
     ]:
         with pytest.raises(SchemaError) as caught:
             wrong()

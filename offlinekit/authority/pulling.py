@@ -42,6 +42,7 @@ GUARD_HELD = 1000
 DETAILS_MAX = 128  # ranges whose records' marks are worth another round; where more differ, whole ranges are sent
 DURABLE_S = 7 * 86_400.0
 INLINE_ROWS = 5000
+IMPLICIT_MAX = 1_000_000  # records that a device made in thirty days
 SNAPSHOT_AGE_S = 0.25
 _GRAIN_S = 86_400.0
 K = TypeVar("K")
@@ -219,7 +220,7 @@ class Puller:
             confirmed = device is not None and device.confirmed_until > now
             bounds = _bounds_time(now, tokens.all)
             plan = plan_of(self.schema, self.offer, self.scopes, selection, asker.claims, bounds)
-            implicit = {c: unpack_view(b) for c, b in table.implicit.items()}
+            implicit = _implicit(table)
             asked = _Asked(request, asker, table, selection, snapshot, bounds, tokens, fields, plan, implicit)
             return self._preview(asked, request) if isinstance(request, m.Preview) else self._pull(asked, confirmed)
 
@@ -230,7 +231,7 @@ class Puller:
         if state_digest(request.table, request.projection) != request.state:
             raise ProtocolError("the table does not have the digest that the request names")
         named = sorted(c for g in request.table.groups for c in g.collections)
-        if named != sorted(c.name for c in self.schema.replicated if c.name in named) or len(request.table.groups) > 64:
+        if named != sorted(c.name for c in self.schema.replicated if c.name in named):
             raise ProtocolError("the groups do not name replicated collections once each")
         if unknown := [c for c in named if c not in fields]:
             raise ProtocolError(f"the projection has no fields of {', '.join(unknown)}")
@@ -482,6 +483,14 @@ class Puller:
             leaving = pack_view(unpack_view(request.pending.get(c, b"")) & d.drop)
             parts[c] = m.PreviewPart(fetch=len(put), drop=len(d.drop), hold=len(view), bytes=bytes_, disk=held, leaving=leaving)
         return m.Previewed(collections=parts)
+
+
+def _implicit(table: m.Table) -> dict[str, View]:
+    """The implicit picks of a request; raises ProtocolError for more than any device has made: each is looked up."""
+    found = {c: unpack_view(b) for c, b in table.implicit.items()}
+    if (count := sum(map(len, found.values()))) > IMPLICIT_MAX:
+        raise ProtocolError(f"{count} implicit picks are over the limit of {IMPLICIT_MAX}")
+    return found
 
 
 def _bounds_time(now: float, tokens: Iterable[Token]) -> float:

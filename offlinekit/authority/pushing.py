@@ -32,6 +32,7 @@ __all__ = ["FAILURES_MAX", "PUSH_MAX", "Pusher"]
 
 PUSH_MAX = 1000
 FAILURES_MAX = 5
+MESSAGE_MAX = 2000  # characters of the message of a refusal
 COMPACTED_MIN = 100
 FORGOTTEN = "it was refused some time ago, and the details are not kept so long"
 NOT_YOURS = "the record of '{}' would not be yours"
@@ -190,7 +191,8 @@ class Pusher:
         return self._complete(wire, push, unit, self._rejection(wire, reason))
 
     def _rejection(self, wire: m.WireMutation, reason: Reject) -> m.WireReceipt:
-        return m.WireReceipt(id=wire.id, outcome="rejected", code=reason.code, message=reason.message, fields=list(reason.fields))
+        message = reason.message[:MESSAGE_MAX]  # it may quote what was sent, and is kept
+        return m.WireReceipt(id=wire.id, outcome="rejected", code=reason.code, message=message, fields=list(reason.fields))
 
     def _complete(self, wire: m.WireMutation, push: _Push, unit: Unit, result: m.WireReceipt,
                   digests: Mapping[str, bytes] | None = None, keep: bool = False) -> m.WireReceipt:  # fmt: skip

@@ -47,5 +47,5 @@ def open_token(data: bytes, secret: bytes) -> Token | None:
         return None
     try:
         return Token(*_decoder.decode(content))
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, UnicodeDecodeError):
         return None

@@ -6,11 +6,16 @@ Roaring format, empty bytes for an empty one. Values are storage values. Cursors
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
-from msgspec import Struct, field
+from msgspec import Meta, Struct, field
+
+from offlinekit.schema import NAME_MAX
 
 __all__ = [
+    "AWAITED_MAX",
+    "COLLECTIONS_MAX",
+    "GROUPS_MAX",
     "Added",
     "Answer",
     "Delta",
@@ -46,8 +51,18 @@ __all__ = [
     "WireRecord",
 ]
 
+AWAITED_MAX = 1000
+GROUPS_MAX = 64
+COLLECTIONS_MAX = 1024  # named in one place of a message
+_YEAR_9999 = 253_402_300_799
 
 _Bitmap: TypeAlias = bytes
+_Id: TypeAlias = Annotated[bytes, Meta(min_length=16, max_length=16)]
+_Named: TypeAlias = Annotated[bytes, Meta(max_length=16)]  # an id, or nothing
+_Name: TypeAlias = Annotated[str, Meta(max_length=NAME_MAX)]
+_Moment: TypeAlias = Annotated[float, Meta(ge=0, le=_YEAR_9999)]
+_Count: TypeAlias = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+_Ordinal: TypeAlias = Annotated[int, Meta(ge=0, le=2**32 - 1)]
 
 
 class _Message(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind"):
@@ -60,19 +75,19 @@ class _Message(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field=
 class Report(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """For the operator's insight only; no answer depends on it."""
 
-    pending: int = 0
-    rejected: int = 0
-    program: str = ""
+    pending: _Count = 0
+    rejected: _Count = 0
+    program: _Name = ""
 
 
 class Request(_Message, frozen=True, kw_only=True, omit_defaults=True):
     """What every request carries. `projection` names the field lists in `fields`, which are sent when asked for."""
 
     version: int
-    device: bytes
+    device: _Id
     identity: str
     schema: int
-    projection: bytes
+    projection: _Id
     fields: dict[bytes, dict[str, list[str]]] | None = None
     report: Report | None = None
 
@@ -84,18 +99,18 @@ class GroupState(Struct, frozen=True, kw_only=True, omit_defaults=True):
     the answer then brings all of it to one cursor and one token.
     """
 
-    collections: list[str]
+    collections: Annotated[list[str], Meta(max_length=COLLECTIONS_MAX)]
     token: bytes = b""
     holds: bool = False
-    also: list[bytes] = field(default_factory=list)
+    also: Annotated[list[bytes], Meta(max_length=COLLECTIONS_MAX)] = field(default_factory=list)
 
 
 class Table(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a state digest stands for; `implicit` holds bitmaps of the ordinals that the device created."""
 
-    selection: bytes
-    groups: list[GroupState]
-    implicit: dict[str, bytes] = field(default_factory=dict)
+    selection: _Id
+    groups: Annotated[list[GroupState], Meta(max_length=GROUPS_MAX)]
+    implicit: Annotated[dict[str, _Bitmap], Meta(max_length=COLLECTIONS_MAX)] = field(default_factory=dict)
 
 
 class Contents(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -111,9 +126,9 @@ class Pull(Request, frozen=True, kw_only=True, omit_defaults=True, tag="pull"):
     `verify`: nothing that the device holds is taken for granted, whatever its tokens say.
     """
 
-    state: bytes
+    state: _Id
     witness: bytes = b""
-    awaited: list[bytes] = field(default_factory=list)
+    awaited: Annotated[list[_Id], Meta(max_length=AWAITED_MAX)] = field(default_factory=list)
     table: Table | None = None
     selection: bytes | None = None
     views: dict[str, bytes] | None = None
@@ -134,9 +149,9 @@ class Preview(Pull, frozen=True, kw_only=True, omit_defaults=True, tag="preview"
 class WireChange(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """`changes.Change`."""
 
-    collection: str
+    collection: _Name
     key: list[Any]
-    op: str
+    op: _Name
     before: dict[str, Any] = field(default_factory=dict)
     after: dict[str, Any] = field(default_factory=dict)
     digest: bytes = b""
@@ -145,18 +160,18 @@ class WireChange(Struct, frozen=True, kw_only=True, omit_defaults=True):
 class WireMutation(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """`changes.Mutation`."""
 
-    id: bytes
-    intent: str
+    id: _Id
+    intent: _Name
     changes: list[WireChange]
-    after: list[bytes] = field(default_factory=list)
-    projection: bytes = b""
+    after: list[_Id] = field(default_factory=list)
+    projection: _Named = b""
 
 
 class Push(Request, frozen=True, kw_only=True, omit_defaults=True, tag="push"):
     """Mutations, at the device's turn, under a random request id."""
 
-    turn: bytes
-    request: bytes
+    turn: _Named
+    request: _Id
     mutations: list[WireMutation]
     witness: bytes = b""
 
@@ -198,7 +213,7 @@ class Part(Struct, frozen=True, kw_only=True, omit_defaults=True):
     put: list[list[Any]] = field(default_factory=list)
     drop: bytes = b""
     added: Added | None = None
-    in_file: int = 0
+    in_file: _Count = 0
 
 
 class Group(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -216,9 +231,9 @@ class Manifest(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """
 
     name: str
-    size: int
-    raw_size: int
-    chunk: int
+    size: _Count
+    raw_size: _Count
+    chunk: _Count
     digests: list[bytes]
     parts: list[tuple[str, int]] = field(default_factory=list)
 
@@ -226,8 +241,8 @@ class Manifest(Struct, frozen=True, kw_only=True, omit_defaults=True):
 class _Answered(_Message, frozen=True, kw_only=True, omit_defaults=True):
     """What every answer to a pull or push that went through carries. `receipts`: those of `awaited` that are contained."""
 
-    now: float
-    durable_through: int = 0
+    now: _Moment
+    durable_through: _Count = 0
     receipts: list[bytes] = field(default_factory=list)
 
 
@@ -275,8 +290,8 @@ class NewHistory(_Message, frozen=True, kw_only=True, omit_defaults=True, tag="n
 class Expired(_Message, frozen=True, kw_only=True, omit_defaults=True, tag="expired"):
     """The selection is not valid any more (by the authority's clock); nothing moves until it is renewed."""
 
-    until: float
-    now: float
+    until: _Moment
+    now: _Moment
 
 
 class HeldBack(_Message, frozen=True, kw_only=True, omit_defaults=True, tag="held_back"):
@@ -301,7 +316,7 @@ class WireRecord(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     collection: str
     key: list[Any]
-    ordinal: int = 0
+    ordinal: _Ordinal = 0
     values: dict[str, Any] | None = None
     gone: bool = False
 
@@ -311,7 +326,7 @@ class WireReceipt(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     id: bytes
     outcome: str
-    position: int = 0
+    position: _Count = 0
     code: str = ""
     message: str = ""
     fields: list[str] = field(default_factory=list)
@@ -360,7 +375,7 @@ class Refused(_Message, frozen=True, kw_only=True, omit_defaults=True, tag="refu
 
     code: str
     message: str
-    retry_after_s: float | None = None
+    retry_after_s: Annotated[float, Meta(ge=0)] | None = None
 
 
 Answer = (

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from offlinekit.exceptions import Offline
+from offlinekit.exceptions import Offline, ProtocolError
 from offlinekit.exchange import Effect, Exchanger
 from offlinekit.expr import Allowed
+from offlinekit.protocol.convert import checked
 from offlinekit.protocol.messages import Records
 from offlinekit.query import Page, Query, Select, check_query
 from offlinekit.replica.link import AsyncLink, Link
@@ -65,8 +66,11 @@ class Remote:
         return self._replica.link
 
     def page(self, query: Query, answer: Records) -> Page[Any]:
-        """The records of an answer."""
+        """The records of an answer; raises ProtocolError if it is not one to this query."""
         info = self._replica.schema.info(query.collection)
+        checked(answer.rows, len(answer.fields))
+        if missing := sorted({*info.key, *(n for n, _ in query.order)} - set(answer.fields)):
+            raise ProtocolError(f"the authority answered without {', '.join(missing)} of '{info.name}'")
         rows = [dict(zip(answer.fields, row, strict=True)) for row in answer.rows]
         known = [{n: v for n, v in row.items() if n in info.fields} for row in rows]
         page: Page[Any] = Page(info.record(row) for row in known)

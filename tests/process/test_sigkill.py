@@ -1,7 +1,7 @@
-"""Killed in the middle: a device process while it writes, pushes or applies, and the authority's process while it serves.
+"""Killed in the middle: a device while it writes, pushes or applies, and either of two authority processes on one file.
 
-The two are processes of their own and speak HTTP. A device prints the id of each transaction after its call has returned; when
-everything has settled, each of them is on the authority exactly once.
+All are processes of their own. Between them is a line that does harm. A device says the id of each transaction after its call
+has returned; when everything has settled, each of them is on the authority exactly once.
 """
 
 from __future__ import annotations
@@ -11,180 +11,198 @@ import os
 import random
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-COUNTS = Path(__file__).resolve().parents[2] / "build" / "sigkill.json"
-CONTRACT = """
-from offlinekit import Collection, Field, Offer, Quick, Schema, field
-from offlinekit.nodes import everything
-class Order(Collection, writable=True):
-    id: Field[str] = field(key=True)
-    note: Field[str] = field(default="")
-schema = Schema(Order, intents=["sell"])
-offer = Offer(Quick("all", Order, everything))
-"""
-SERVER = """
-import sys
-from aiohttp import web
-from contract import Order, everything, offer, schema
-from offlinekit import Authority, SQLiteStore
-from offlinekit_adapters.aiohttp_server import sync_routes
-authority = Authority(SQLiteStore("head.db"), schema, offer=offer, scopes={Order: everything}, files="files")
-with authority.transaction() as tx:
-    tx.connection.execute("CREATE TABLE IF NOT EXISTS effect(id TEXT)")
-@authority.intent("sell", writes={Order: "insert"})
-def sell(changes, ctx):
-    for order in changes.inserted(Order):
-        ctx.connection.execute("INSERT INTO effect VALUES(?)", (order.id,))
-app = web.Application()
-app.add_routes(sync_routes(authority, authenticate=lambda request: ("ana", {})))
-web.run_app(app, host="127.0.0.1", port=int(sys.argv[1]), print=None)
-"""
-DEVICE = """
-import asyncio, os, sys
-from contract import Order, offer, schema
-from offlinekit import Replica
-from offlinekit.exceptions import OfflinekitError
-from offlinekit.exchange import Exchanger, Fetch
-from offlinekit_adapters.http import HTTP
-url = sys.argv[1]
-def say(*words): print(*words, flush=True)
-async def run(steps, transport):
-    try:
-        effect = next(steps)
-        while True:
-            fetching = isinstance(effect, Fetch)
-            answer = await (transport.fetch(effect.name, effect.offset) if fetching else transport.exchange(effect.body))
-            say("phase", "answer")
-            effect = steps.send(answer)
-    except StopIteration as stop:
-        return stop.value.kind
-async def main(first, count):
-    replica = Replica.open("ana.db", schema, offer=offer, identity="ana")
-    replica.configure().quick("all").until(None).save()
-    transport, exchanger, n = HTTP(url), Exchanger(replica.store), first
-    while count <= 0 or n < first + count:
-        if count >= 0:
-            say("phase", "write")
-            with replica.transaction("sell") as tx:
-                tx.insert(Order(id=f"o{n}"))
-            say("committed", f"o{n}")
-            n += 1
-        kinds = []
-        for phase, steps in (("push", exchanger.push), ("pull", exchanger.pull)):
-            say("phase", phase)
-            try:
-                kinds.append(await run(steps(), transport))
-            except OfflinekitError as error:
-                say("error", type(error).__name__)
-                kinds.append("error")
-        if count < 0 and kinds[0] == "nothing" and kinds[1] == "same":
-            break
-    await transport.close()
-    say("end", len(replica.pending()), len(replica.rejections()), replica.select(Order).count())
-for line in sys.stdin:  # each order is run in a child, which need not import anything again
-    pid = os.fork()
-    if pid == 0:
-        try:
-            say("pid", os.getpid())
-            asyncio.run(main(*map(int, line.split())))
-        finally:
-            os._exit(1 if sys.exc_info()[0] else 0)
-    say("\\nexit", os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
-"""
+from tests.process.faulty_line import FAULTS, FaultyLine
+from tests.process.parties import make_tables
+
+ROOT = Path(__file__).resolve().parents[2]
+REPORT = ROOT / "build" / "sigkill.json"
+SEED = int(os.environ.get("SIGKILL_SEED", "7"))
+ROUNDS = 200
+LINES_MAX = 48  # that a device says before something is killed: seven or so of its transactions
+DELAY_S_MAX = 0.01
+WHO, PHASES = ("device", "authority"), ("write", "push", "pull", "answer")
+STRIDE = 1000  # numbers of orders that are kept for one life of a device
+
+
+class Nursery:
+    """A process that starts one party again and again; the party's process is `pid`."""
+
+    def __init__(self, folder: Path, what: str, port: int) -> None:
+        path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.process.parties", str(folder), what, str(port)], cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": path}, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        self.pid = 0
+
+    def start(self, *words: object) -> None:
+        """Starts the party."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(" ".join(map(str, words)) + "\n")
+        self._process.stdin.flush()
+        self.pid = int(self.read()[1])
+
+    def read(self) -> list[str]:
+        """The words of the next line that is not empty; a line that the kill has cut is read as it is."""
+        assert self._process.stdout is not None
+        while line := self._process.stdout.readline():
+            if line.strip():
+                return line.split()
+        raise AssertionError("a nursery ended")
+
+    def kill(self, delay_s: float = 0.0) -> list[list[str]]:
+        """As a power cut would, for the process, after a while; returns what it had still said."""
+        blow = threading.Timer(delay_s, os.kill, (self.pid, signal.SIGKILL))
+        blow.start()
+        said = []
+        while (words := self.read())[0] != "exit":
+            said.append(words)
+        blow.join()
+        assert words[1] == str(-signal.SIGKILL), said
+        return said
+
+    def close(self) -> None:
+        """Ends the nursery; its party must have ended."""
+        self._process.communicate()
 
 
 class World:
-    """The two processes in one folder."""
+    """A device, two authority processes, and the line between them."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        for name, text in (("contract", CONTRACT), ("server", SERVER), ("device", DEVICE)):
-            (folder / f"{name}.py").write_text(text, encoding="utf-8")
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+    def __init__(self, folder: Path, rng: random.Random) -> None:
+        self.folder, self.rng = folder, rng
+        make_tables(str(folder))
+        ports = [free_port(), free_port()]
+        self.line = FaultyLine(ports, SEED)
+        self.authorities = [Nursery(folder, "serve", port) for port in ports]
+        self.device = Nursery(folder, "device", self.line.port)
         self.committed: list[str] = []
-        self.runs = 0
-        self.counts: Counter[str] = Counter()
-        self.nursery = subprocess.Popen(
-            [sys.executable, "device.py", f"http://127.0.0.1:{self.port}/sync"],
-            cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        )  # fmt: skip
-        self.serve()
+        self.kills: Counter[str] = Counter()
+        self.errors: Counter[str] = Counter()
+        self._lives = 0
 
-    def close(self) -> None:
-        """Ends both."""
-        self.server.kill()
-        self.server.wait()
-        self.nursery.communicate()
+    def serve(self, number: int) -> None:
+        """Starts an authority, and waits until it serves."""
+        self.authorities[number].start()
+        assert self.authorities[number].read() == ["ready"]
 
-    def serve(self) -> None:
-        """Starts the authority, and waits for its port."""
-        self.server = subprocess.Popen([sys.executable, "server.py", str(self.port)], cwd=self.folder, stderr=subprocess.DEVNULL)
-        for _ in range(400):
-            with suppress(subprocess.TimeoutExpired):
-                self.server.wait(timeout=0.02)
-            assert self.server.poll() is None
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
-                    return
-        raise AssertionError("the server did not open its port")
+    def use(self) -> None:
+        """Starts the device, which writes orders of its own numbers."""
+        self._lives += 1
+        self.device.start(self._lives * STRIDE)
 
-    def device(self, count: int, *, lines: int | None, kill_server: bool = False, delay: float = 0.0) -> list[str]:
-        """Runs the device; after so many lines of output it, or the authority, is killed."""
-        self.runs += 1
-        assert self.nursery.stdin is not None
-        assert self.nursery.stdout is not None
-        self.nursery.stdin.write(f"{self.runs * 1000} {count}\n")
-        self.nursery.stdin.flush()
-        said: list[str] = []
-        pid = int(self.nursery.stdout.readline().split()[1])
-        while not (line := self.nursery.stdout.readline()).startswith("exit "):
-            if line.strip():
-                said.append(line.strip())
-            if lines is not None and len(said) == lines:
-                lines = None
-                threading.Timer(delay, os.kill, (self.server.pid if kill_server else pid, signal.SIGKILL)).start()
-                if kill_server:
-                    self.server.wait()
-                    self.counts[f"authority in {' '.join(w.rstrip('0123456789') for w in said[-1].split())}"] += 1
-                    self.serve()
-        code = int(line.split()[1])
-        if code == -signal.SIGKILL:
-            self.counts[f"device in {' '.join(w.rstrip('0123456789') for w in said[-1].split())}"] += 1
+    def hear(self, words: list[str], phase: str) -> str:
+        """Notes a line of the device; returns the phase that it is in then."""
+        if words[0] == "committed" and len(words) == 2:
+            self.committed.append(words[1])
+        elif words[0] == "error":
+            self.errors[words[-1]] += 1
+        elif words[0] == "in" and len(words) == 2:
+            return words[1]
+        return phase
+
+    def round(self) -> None:
+        """The device works for a while; then it or an authority is killed, and started again."""
+        phase = "start"
+        for _ in range(self.rng.randrange(1, LINES_MAX)):
+            phase = self.hear(self.device.read(), phase)
+        delay_s = self.rng.random() * DELAY_S_MAX  # so that the blow falls anywhere between two lines
+        victim = self.rng.choice(["device", "device", "authority 0", "authority 1"])
+        if victim == "device":
+            for words in self.device.kill(delay_s):
+                phase = self.hear(words, phase)
+            self.use()
         else:
-            assert code == 0, said
-        self.committed += [line.split()[1] for line in said if line.startswith("committed ")]
-        return said
+            self.authorities[int(victim[-1])].kill(delay_s)
+            self.serve(int(victim[-1]))
+        self.kills[f"{victim.rstrip(' 01')} in {phase}"] += 1
+
+    def settle(self) -> list[str]:
+        """Without harm, until nothing moves any more; returns what the device then says."""
+        for words in self.device.kill():
+            self.hear(words, "")
+        self.line.mend()
+        self.device.start(0, "settle")
+        while (words := self.device.read())[0] != "settled":
+            assert words[0] != "exit", words
+        assert self.device.read() == ["exit", "0"]
+        return words[1:]
+
+
+def free_port() -> int:
+    """A port of the loopback that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextmanager
+def world(folder: Path) -> Iterator[World]:
+    """Everything started; and ended, whatever happens."""
+    made = World(folder, random.Random(SEED))
+    try:
+        for number in range(2):
+            made.serve(number)
+        made.use()
+        yield made
+    finally:
+        made.line.close()
+        for nursery in (made.device, *made.authorities):
+            if nursery.pid and Path(f"/proc/{nursery.pid}").exists():
+                os.kill(nursery.pid, signal.SIGKILL)
+            nursery.close()
+
+
+def column(path: Path, sql: str) -> list[str]:
+    """The first column of a query, by a process of its own: no two copies of SQLite on one file."""
+    script = "import sqlite3, sys; print(*(r[0] for r in sqlite3.connect(sys.argv[1]).execute(sys.argv[2])))"
+    done = subprocess.run([sys.executable, "-c", script, str(path), sql], capture_output=True, text=True, check=True)
+    return done.stdout.split()
+
+
+def report(found: World, effects: Counter[str], lost: int, doubled: int, seconds: float) -> None:
+    """Writes what happened, with the commit."""
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
+    figures = {
+        "commit": commit, "date": datetime.now(UTC).isoformat(timespec="seconds"), "seed": SEED, "seconds": round(seconds, 1),
+        "rounds": ROUNDS, "committed": len(found.committed), "effects": sum(effects.values()), "lost": lost, "doubled": doubled,
+        "kills": dict(sorted(found.kills.items())), "connections": dict(sorted(found.line.counts.items())),
+        "errors": dict(sorted(found.errors.items())), "sqlite": sqlite3.sqlite_version,
+    }  # fmt: skip
+    REPORT.parent.mkdir(exist_ok=True)
+    REPORT.write_text(json.dumps(figures, indent=1), encoding="utf-8")
 
 
 @pytest.mark.slow
 @pytest.mark.invariant("I1", "I3", "I9")
 def test_what_was_committed_is_on_the_authority_exactly_once(tmp_path: Path) -> None:
-    rng, world = random.Random(7), World(tmp_path)
-    try:
-        for _ in range(50):
-            world.device(0, lines=rng.randrange(2, 40), delay=rng.random() * 0.01)
-        for _ in range(50):
-            world.device(6, lines=rng.randrange(2, 20), kill_server=True, delay=rng.random() * 0.01)
-        _, pending, refused, shown = world.device(-1, lines=None)[-1].split()
-    finally:
-        world.close()
-    script = "import sqlite3; d = sqlite3.connect('head.db'); print(*(r[0] for r in d.execute('SELECT id FROM effect')))"
-    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
-    effects = Counter(done.stdout.split())
-    assert len(set(world.committed)) == len(world.committed) > 70
-    assert (pending, refused, shown) == ("0", "0", str(len(effects)))
-    assert [id_ for id_ in world.committed if effects[id_] != 1] == []
-    assert set(effects.values()) == {1}
-    world.counts["committed"] = len(world.committed)
-    COUNTS.parent.mkdir(exist_ok=True)
-    COUNTS.write_text(json.dumps(dict(sorted(world.counts.items())), indent=1), encoding="utf-8")
+    began = time.monotonic()
+    with world(tmp_path) as it:
+        for _ in range(ROUNDS):
+            it.round()
+        pending, refused, *shown = it.settle()
+    held = column(tmp_path / "head.db", 'SELECT id FROM "order"')
+    effects = Counter(column(tmp_path / "head.db", "SELECT id FROM effect"))
+    lost = [id_ for id_ in it.committed if not effects[id_]]
+    doubled = [id_ for id_, times in effects.items() if times > 1]
+    report(it, effects, len(lost), len(doubled), time.monotonic() - began)
+    assert (lost, doubled) == ([], [])
+    assert (pending, refused) == ("0", "0")
+    assert sorted(shown) == sorted(held) == sorted(effects)
+    assert len(set(it.committed)) == len(it.committed) > ROUNDS
+    assert {*FAULTS, "away"} <= set(it.line.counts), "a fault never happened"
+    assert {f"{who} in {phase}" for who in WHO for phase in PHASES} <= set(it.kills), "nobody was killed there"

@@ -33,6 +33,10 @@ def mapped(path: str) -> Iterator[None]:
         raise StoreCorrupt(
             f"{path}: the file is damaged or no SQLite database ({error}); restore a copy", code_of(error)
         ) from error
+    except UnicodeDecodeError as error:
+        raise StoreCorrupt(
+            f"{path}: holds text that is not valid UTF-8 ({error}); repair it, or make the replica anew"
+        ) from error
     except (apsw.IOError, apsw.CantOpenError, apsw.ReadOnlyError) as error:
         raise StoreError(f"{path}: cannot be read or written ({error}); check the path and its rights", code_of(error)) from error
 
@@ -123,9 +127,13 @@ def _utf8(text: bytes) -> bool:
 
 def _words(*args: Any) -> bool:
     """ok_words(words as folded text joined by a space, field, ...): every word begins a word of some field."""
-    text = " ".join(fold.fold(a) for a in args[1:] if isinstance(a, str))
-    found = " " + "".join(c if c.isalnum() else " " for c in text)
-    return all(f" {''.join(c if c.isalnum() else ' ' for c in word)}" in found for word in args[0].split())
+    found = _spaced(" ".join(fold.fold(a) for a in args[1:] if isinstance(a, str)))
+    return all(_spaced(word) in found for word in args[0].split())
+
+
+def _spaced(text: str) -> str:
+    """The words of a text as a full-text index has them, each after one space."""
+    return "".join(f" {word}" for word in "".join(c if c.isalnum() else " " for c in text).split())
 
 
 def check_open(db: apsw.Connection) -> None:

@@ -17,7 +17,7 @@ from offlinekit.nodes import Value
 from offlinekit.schema import CollectionInfo
 from offlinekit.store.sqlite.connection import BUSY_MS, connect, mapped, mapped_files, write_transaction
 from offlinekit.store.sqlite.replica_ddl import STATE, collection_sql, finish_sql, search_table
-from offlinekit.store.sqlite.replica_files import file_of, readonly_uri, reserve
+from offlinekit.store.sqlite.replica_files import file_of, readonly_uri, received, reserve
 from offlinekit.view import View, digest, pack_view, signed, view_of
 
 __all__ = ["Build"]
@@ -76,9 +76,10 @@ class Build:
                     self.db.execute(f"INSERT INTO {table}({columns}) SELECT {columns} FROM ok_old.{self.table}")
                 before = self.db.total_changes()
                 source = f"SELECT {columns} FROM ok_bulk.{self.table} WHERE _ordinal>=? AND _ordinal<?"
-                for first in self._ranges():
-                    self.db.execute(f"INSERT OR REPLACE INTO {table}({columns}) {source}", (first, first + RANGE))
-                    told(self.db.total_changes() - before)
+                with received():
+                    for first in self._ranges():
+                        self.db.execute(f"INSERT OR REPLACE INTO {table}({columns}) {source}", (first, first + RANGE))
+                        told(self.db.total_changes() - before)
                 marks = ",".join("?" * (len(self.info.replicated) + 1))
                 self.db.executemany(f"INSERT OR REPLACE INTO {table}({columns}) VALUES({marks})", map(tuple, inline))
                 put = self.db.total_changes() - before

@@ -28,7 +28,7 @@ class Incoming:
     """
 
     def __init__(self, main: str, *, size: int, raw_size: int, chunk: int, digests: Sequence[bytes]) -> None:
-        if raw_size > FILE_MAX or chunk < 1 or len(digests) != -(-size // chunk):
+        if not 0 < size <= FILE_MAX or raw_size > FILE_MAX or chunk < 1 or len(digests) != -(-size // chunk):
             raise ProtocolError("the manifest of a file makes no sense")
         self.size, self._raw_size, self._chunk, self._digests = size, raw_size, chunk, digests
         self.received = 0

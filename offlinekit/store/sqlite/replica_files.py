@@ -15,7 +15,7 @@ from pathlib import Path
 
 import apsw
 
-from offlinekit.exceptions import ProtocolError, StoreBusy, StoreCorrupt, StoreError
+from offlinekit.exceptions import ProtocolError, StoreBusy, StoreError
 from offlinekit.expr.sql import quote
 from offlinekit.nodes import Value
 from offlinekit.store.sqlite.connection import connect, mapped, write_transaction
@@ -32,6 +32,7 @@ __all__ = [
     "owned",
     "place_of",
     "readonly_uri",
+    "received",
     "reserve",
     "sweep",
     "write_bulk",
@@ -189,16 +190,22 @@ def _bulk_table(collection: str, fields: Sequence[str]) -> str:
 
 
 def open_bulk(path: str, tables: Mapping[str, Sequence[str]]) -> apsw.Connection:
-    """Opens a received file read-only and distrusted, after comparing its schema with what was asked for, to the letter."""
+    """Opens a received file read-only and distrusted, after comparing its schema with what was asked for, to the letter.
+
+    Nothing else may be in it: no view, trigger or index, whatever it is called.
+    """
     try:
-        db = connect(path, immutable=True)
-    except StoreCorrupt as error:
+        with received():
+            db = connect(path, immutable=True)
+    except StoreError as error:
         raise ProtocolError(f"the received file is no database: {error}") from error
     try:
-        found = dict(db.execute("SELECT name,sql FROM sqlite_schema WHERE name NOT LIKE 'sqlite_%'"))
-        wanted = {c: _bulk_table(c, fields) for c, fields in tables.items()}
+        with received():
+            found = sorted(db.execute("SELECT type,name,tbl_name,sql FROM sqlite_schema"), key=repr)
+        wanted = sorted((("table", c, c, _bulk_table(c, fields)) for c, fields in tables.items()), key=repr)
         if found != wanted:
-            raise ProtocolError(f"the received file holds {sorted(found)} instead of {sorted(wanted)}, or other columns")
+            names = [[row[1] for row in rows] for rows in (found, wanted)]
+            raise ProtocolError(f"the received file holds {names[0]!r:.200} instead of {names[1]}, or other columns")
     except BaseException:
         db.close()
         raise
@@ -206,5 +213,15 @@ def open_bulk(path: str, tables: Mapping[str, Sequence[str]]) -> apsw.Connection
 
 
 def bulk_rows(db: apsw.Connection, collection: str) -> Iterator[Sequence[Value]]:
-    """(ordinal, field, …) of a received file."""
-    return db.execute(f"SELECT * FROM {quote(collection)}")
+    """(ordinal, field, …) of a received file; raises ProtocolError where it is damaged."""
+    with received():
+        yield from db.execute(f"SELECT * FROM {quote(collection)}")
+
+
+@contextmanager
+def received() -> Iterator[None]:
+    """Raises what reading a received file raises as a ProtocolError: it says nothing of the replica's own files."""
+    try:
+        yield
+    except (apsw.CorruptError, apsw.NotADBError, apsw.IOError, apsw.SQLError, apsw.TooBigError, UnicodeDecodeError) as error:
+        raise ProtocolError(f"the received file is damaged: {error}") from error
