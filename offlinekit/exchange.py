@@ -29,6 +29,7 @@ from offlinekit.protocol.version import PROTOCOL_VERSION
 from offlinekit.query import Query
 from offlinekit.schema import NAME_MAX
 from offlinekit.selection import Selection
+from offlinekit.store.recorder import recorded
 from offlinekit.store.sqlite.applying import apply_answer
 from offlinekit.store.sqlite.groups import Group
 from offlinekit.store.sqlite.incoming import Incoming
@@ -154,6 +155,9 @@ class Exchanger:
         Where the fetching of a file was interrupted it goes on, once the same is to be asked again. To be resumed, a broken
         connection is thrown into the generator as a TransportError; what else ends it forgets the file.
         """
+        return recorded(self.store, self, "pull", self._pull(report, load), {"load": load})
+
+    def _pull(self, report: bool, load: bool) -> PullSteps:
         self.store.tidy()
         start = held(self.store, load=load)
         arriving = self._resumable(start, load)
@@ -269,7 +273,11 @@ class Exchanger:
                 return Moved("cancelled")
             overtaken = self.store.meta("pulled", self.store.reader()) != it.pulled
             meta = {n: v for n, v in it.meta.items() if n == "selected" or not overtaken}
-            return self._apply(it.start, it.answer, meta, it.incoming.unpack(), it.expected)
+            path = it.incoming.unpack()
+            if self.store.recorder is not None:
+                filed = [c for g in it.answer.groups for c, p in g.collections.items() if p.in_file]
+                self.store.recorder.filed(it.answer.file.name, path, filed)
+            return self._apply(it.start, it.answer, meta, path, it.expected)
         except TransportError as error:
             interrupted = error.retryable
             raise
@@ -356,6 +364,9 @@ class Exchanger:
 
     def push(self) -> PushSteps:
         """Sends the push in flight or the next one, and takes in the answers."""
+        return recorded(self.store, self, "push", self._push(), {})
+
+    def _push(self) -> PushSteps:
         batch = next_push(self.store)
         if batch is None:
             return Pushed("nothing")

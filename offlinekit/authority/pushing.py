@@ -9,7 +9,7 @@ fifth becomes `rejected(internal)`.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NoReturn
 
 import msgspec
@@ -82,6 +82,7 @@ class Pusher:
         self.conflicts, self.random = conflicts, random
         self.intents: dict[str, Intent] = {}
         self.counts: dict[str, int] = {}
+        self.told_of_failure: Callable[[bytes, Exception], None] = lambda id_, error: None
         self.compact_after_s = DURABLE_S
 
     def answer(self, request: m.Push, asker: Asker, fields: Mapping[bytes, Mapping[str, Sequence[str]]]) -> m.Answer:
@@ -267,6 +268,7 @@ class Pusher:
             raise
         except Exception as error:
             _log.exception("mutation %s (intent %s) failed", wire.id.hex(), wire.intent)
+            self.told_of_failure(wire.id, error)
             push.failed[wire.id] = f"{type(error).__name__}: {error}"[:500]
             return None
 

@@ -11,7 +11,9 @@ body = authority.handle(request_bytes, identity, claims)
 from __future__ import annotations
 
 import logging
+import os
 import secrets
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -34,6 +36,7 @@ from offlinekit.exceptions import (
     RecordNotFound,
     RefusalCode,
     SchemaError,
+    StateError,
     StoreBusy,
     TooLarge,
     VersionNotSupported,
@@ -46,6 +49,8 @@ from offlinekit.protocol import messages as m
 from offlinekit.protocol.codec import decode_request, encode
 from offlinekit.protocol.version import check_version
 from offlinekit.query import LIMIT_MAX, Query, Select, check_query
+from offlinekit.recording import Mask, ServiceRecording
+from offlinekit.recording.lines import LIMIT
 from offlinekit.schema import Collection, Schema, projection_digest
 from offlinekit.selection import Selection, candidates, plan_of
 from offlinekit.store.port import AuthorityStore
@@ -87,6 +92,7 @@ class Authority:
         named = {name for scope in self.scopes.values() for name in names_used(scope, Claim)}
         self._named_claims = sorted(named | self.offer.claims())
         self._noted: dict[bytes, float] = {}
+        self._recording: ServiceRecording | None = None
 
     # -- declaring
 
@@ -115,12 +121,43 @@ class Authority:
 
     def handle(self, request: bytes, identity: str, claims: Mapping[str, Any]) -> bytes:
         """Answers the bytes of a request from a verified identity; always returns an answer, never raises for bad input."""
+        if (recording := self._recording) is not None:  # which another thread may stop
+            return self._recorded(recording, request, identity, claims)
+        try:
+            return encode(self._answer(decode_request(request), identity, claims))
+        except Exception as error:
+            return encode(_refusal(error))
+
+    def _recorded(self, recording: ServiceRecording, request: bytes, identity: str, claims: Mapping[str, Any]) -> bytes:
+        """The same, told to a recording."""
+        message: m.Request | None = None
+        failed: Exception | None = None
+        at, began = self.store.now(), time.monotonic()
         try:
             message = decode_request(request)
             answer = self._answer(message, identity, claims)
-            return encode(answer)
+            body = encode(answer)
         except Exception as error:
-            return encode(_refusal(error))
+            failed, answer = error, _refusal(error)
+            body = encode(answer)
+        recording.answered(message, identity, answer, at=at, seconds=time.monotonic() - began, error=failed)
+        return body
+
+    def record(self, path: str | os.PathLike[str], *, mask: Mask = None, limit: int = LIMIT) -> ServiceRecording:
+        """Writes down requests and how they are answered, in a file of at most `limit` bytes, until `stop()`.
+
+        `mask`: "text", or fields, whose values are replaced by pseudonyms. Raises StateError when a recording runs already,
+        FileExistsError, and SchemaError for fields that cannot be masked.
+        """
+        if self._recording is not None and not self._recording.over:
+            raise StateError("a recording runs already; stop it first")
+
+        def stopped() -> None:
+            self._recording = None
+
+        self._recording = recording = ServiceRecording(self.schema, path, mask=mask, limit=limit, stopped=stopped)
+        self.pusher.told_of_failure = recording.failed
+        return recording
 
     def fetch(self, name: str, offset: int, identity: str) -> bytes:
         """Up to a megabyte of a file named in an answer to this identity, from an offset; raises RecordNotFound."""
@@ -235,7 +272,9 @@ class Authority:
         return count
 
     def close(self) -> None:
-        """Closes the store."""
+        """Closes the store, and ends a recording."""
+        if self._recording is not None:
+            self._recording.stop()
         self.store.close()
 
 

@@ -25,6 +25,8 @@ from offlinekit.ids import RandomBytes, uuid7
 from offlinekit.nodes import Value
 from offlinekit.offer import Offer
 from offlinekit.query import Page, Query, Select, check_query
+from offlinekit.recording import DeviceRecording, Mask
+from offlinekit.recording.lines import LIMIT
 from offlinekit.replica.choosing import ReplicaDesk
 from offlinekit.replica.link import AsyncLink, Link, refuse_loop
 from offlinekit.replica.mutations import MutationHandle, Rejection
@@ -33,6 +35,7 @@ from offlinekit.replica.transaction import Owner, Transaction
 from offlinekit.replica.why import Reason, reasons
 from offlinekit.schema import Collection, CollectionInfo, Schema
 from offlinekit.selection import Selection
+from offlinekit.store.recorder import Recorder
 from offlinekit.store.sqlite import overlay
 from offlinekit.store.sqlite.connection import mapped
 from offlinekit.store.sqlite.replica_ddl import before_table
@@ -80,6 +83,8 @@ class Replica:
         """Stops the sync and closes the file."""
         if isinstance(self._link, Link):
             self._link.stop()
+        if self.store.recorder is not None:
+            self.store.recorder.stop()
         self.store.close()
 
     def __enter__(self) -> Replica:
@@ -242,7 +247,9 @@ class Replica:
 
     def resolve(self, id_: bytes, code: str) -> None:
         """Gives a mutation up; what waits for it is refused with the code."""
-        with self._writing() as db:
+        with self._writing(lambda recorder: recorder.resolved(id_, code)) as db:
+            if self.store.recorder is not None:
+                self.store.recorder.touching(id_)
             overlay.rebuild_all(db, self.schema, self.store.outbox.discard(id_, code))
 
     def correction(self, id_: bytes) -> Transaction:
@@ -259,6 +266,8 @@ class Replica:
             later = outbox.dependents(id_)  # unsent ones still lie over it: they follow the correction, not the other way round
             dirty = [place for n in (seq, *later) for place in overlay.untouch(self.store.db, n)]
             overlay.rebuild_all(self.store.db, self.schema, dirty)
+            if self.store.recorder is not None:
+                self.store.recorder.touching(id_)
             self.store.gate(1)
             outbox.replay(seq)
 
@@ -269,16 +278,19 @@ class Replica:
                 )
             overlay.rebuild_all(self.store.db, self.schema, outbox.replace(id_, new))
 
-        return Transaction(self, intent, before=before, after=after)
+        return Transaction(self, intent, replaces=id_, before=before, after=after)
 
     @contextmanager
-    def _writing(self) -> Iterator[apsw.Connection]:
+    def _writing(self, told: Callable[[Recorder], None]) -> Iterator[apsw.Connection]:
+        """A write transaction, of which a recorder is told once it is committed."""
         if self._writer is not None and self._writer.thread == threading.get_ident():
             raise StateError("not inside a transaction; end it first")
         with self.store.lock:
             self._changed = set()
             with self.store.write() as db:
                 yield db
+            if self.store.recorder is not None:
+                told(self.store.recorder)
             changed, self._changed = self._changed, set()
         self.tell(changed)
 
@@ -337,8 +349,9 @@ class Replica:
 
     def save_selection(self, selection: Selection) -> None:
         """Makes a selection active from the next pull on; `configure()` makes selections."""
-        with self._writing():
-            self.store.set_meta("selection", selection.encode())
+        data = selection.encode()
+        with self._writing(lambda recorder: recorder.selected(data)):
+            self.store.set_meta("selection", data)
         if self._driver is not None:
             self._driver.wake()
 
@@ -360,7 +373,10 @@ class Replica:
 
     def want_verification(self) -> None:
         """Makes the next pull verify, without waiting for it; it is remembered in the file."""
-        want_verification(self.store)
+        with self.store.lock:
+            want_verification(self.store)
+            if self.store.recorder is not None:
+                self.store.recorder.wanted()
         if self._driver is not None:
             self._driver.wake()
 
@@ -368,6 +384,17 @@ class Replica:
     def verified(self) -> Verified | None:
         """The last verification that was finished, or None."""
         return verified(self.store)
+
+    # -- recording
+
+    def record(self, path: str | os.PathLike[str], *, mask: Mask = None, limit: int = LIMIT) -> DeviceRecording:
+        """Writes down what happens from now on, in a file of at most `limit` bytes, until `stop()` or the end of a `with` block.
+
+        It starts with everything that is held. `mask`: "text", or fields, whose values are replaced by pseudonyms. What this
+        program records, `offlinekit.testing.replay` plays over a new replica. Raises StateError when a recording runs already,
+        FileExistsError, and SchemaError for fields that cannot be masked.
+        """
+        return DeviceRecording(self.store, path, mask=mask, limit=limit)
 
     # -- syncing
 

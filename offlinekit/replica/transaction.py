@@ -55,10 +55,11 @@ def _task() -> asyncio.Task[Any] | None:
 class Transaction:
     """Use as `with replica.transaction("place_order") as tx:`; afterwards `tx.mutation` is the mutation's handle."""
 
-    def __init__(self, replica: Replica, intent: str | None, *, before: Callable[[], None] | None = None,
+    def __init__(self, replica: Replica, intent: str | None, *, replaces: bytes | None = None,
+                 before: Callable[[], None] | None = None,
                  after: Callable[[Mutation | None], None] | None = None) -> None:  # fmt: skip
         self._replica, self._store, self._intent = replica, replica.store, intent
-        self._before, self._after = before, after
+        self._replaces, self._before, self._after = replaces, before, after
         self._owner: Owner | None = None
         self._open = self._awaited = False
         self._mutation: Mutation | None = None
@@ -100,6 +101,8 @@ class Transaction:
         with mapped(self._store.path):
             self._capture()
         self._store.commit()
+        if self._store.recorder is not None and self._mutation is not None:
+            self._store.recorder.committed(self._mutation, self._replaces)
 
     def _capture(self) -> None:
         if self._intent is not None:

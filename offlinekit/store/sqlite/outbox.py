@@ -308,8 +308,9 @@ class Outbox:
                     sets = ",".join(f"{quote(n)}=?" for n in values)
                     self.db.execute(f"UPDATE {quote(info.name)} SET {sets} WHERE {where}", (*values.values(), *c.key))
             elif c.op == "insert":
-                columns, marks = ",".join(map(quote, c.after)), ",".join("?" * len(c.after))
-                self.db.execute(f"INSERT INTO {quote(info.name)}({columns}) VALUES({marks})", tuple(c.after.values()))
+                new = {n: c.after[n] if n in c.after else info.fields[n].initial() for n in info.replicated}
+                columns, marks = ",".join(map(quote, new)), ",".join("?" * len(new))
+                self.db.execute(f"INSERT INTO {quote(info.name)}({columns}) VALUES({marks})", tuple(new.values()))
 
     def replace(self, old: bytes, new: Mutation) -> list[tuple[str, bytes]]:
         """After a correction: the old mutation leaves, whatever waited for it waits for the new one and is pending again."""

@@ -33,6 +33,7 @@ from offlinekit.ids import RandomBytes
 from offlinekit.nodes import Value
 from offlinekit.query import Query, query_sql
 from offlinekit.schema import CollectionInfo, Schema, projection_digest
+from offlinekit.store.recorder import Recorder
 from offlinekit.store.sqlite.connection import check_open, connect, mapped, roll_back
 from offlinekit.store.sqlite.generations import Build
 from offlinekit.store.sqlite.outbox import Outbox
@@ -65,6 +66,7 @@ class ReplicaStore:
         self.fields = schema.projection
         self.projection = projection_digest(self.fields)
         self.lock = threading.RLock()
+        self.recorder: Recorder | None = None
         self._readers_lock = threading.Lock()  # not the writer's: a thread's first read waits for no transaction
         self._local = threading.local()
         self._readers: list[tuple[threading.Thread, apsw.Connection]] = []
