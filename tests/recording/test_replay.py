@@ -229,3 +229,19 @@ def test_file_that_was_being_fetched_before_the_recording_is_fetched_anew(pair: 
         assert isinstance(next(exchanger.pull()), Send)
         pair.sync()
     assert replay(tmp_path / "session.jsonl", SCHEMA).complete
+
+
+def test_correction_that_takes_changes_back_replays(pair: Pair, tmp_path: Path):
+    replica = pair.replica
+    with replica.record(tmp_path / "session.jsonl"):
+        with replica.transaction("sell") as tx:
+            tx.update(order(replica, 1), text="no", qty=13)
+            tx.update(order(replica, 2), text="neither")
+        with replica.transaction("sell") as tx:
+            tx.update(order(replica, 1), customer=None)
+        pair.sync()
+        with replica.rejections()[0].edit() as tx:
+            tx.update(order(tx, 1), text="first 1", qty=2)
+            tx.update(order(tx, 2), text="first 2")
+        assert [dict(c.after) for c in tx.mutation.changes] == [{"qty": 2}]
+    assert replay(tmp_path / "session.jsonl", SCHEMA).complete
