@@ -88,9 +88,12 @@ class Scene:
         self._office = None
 
     async def cut(self) -> None:
-        """The head office is away, and the portal has noticed."""
+        """The head office is away, and the portal has noticed, its sync as well."""
         await self.close_office()
-        await until(lambda: not self.desk.connected)
+        link = self.desk._link
+        if link is not None:
+            link.sync_now()
+        await until(lambda: not self.desk.connected and (link is None or link.status.state == "offline"))
 
     async def mend(self) -> None:
         """It is back, and the portal has noticed."""
