@@ -7,13 +7,9 @@ Power cuts of one side after each operation of each workload in five modes; disk
 from __future__ import annotations
 
 import argparse
-import json
 import logging
-import subprocess
 import time
 from concurrent.futures import ProcessPoolExecutor
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, cast
 
 from attrs import asdict
@@ -22,8 +18,8 @@ from offlinekit.testing.crash import MODES
 from tests.crash.survived import FAULTS, Fault, survive
 from tests.crash.sweep import Result, sweep
 from tests.crash.workloads import WORKLOADS
+from tests.evidence import keep
 
-REPORT = Path(__file__).parents[2] / "build" / "crash.json"
 KINDS = ("lost", "doubled", "half", "corrupt", "other")
 
 
@@ -54,17 +50,14 @@ def main() -> None:
             print(f"{fault:<5} {result.side:<7}{result.workload:<40}{result.operations:>4} operations {result.points:>5} points"
                   f" {result.states:>4} states  {wrong if any(wrong.values()) else 'nothing wrong'}", flush=True)  # fmt: skip
             print("".join(f"      {failure}\n" for failure in result.failures[:3]), end="")
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
     names = ("points", "states", *KINDS)
     total = {kind: {name: sum(r[name] for r in results if (r["kind"] == "cut") is (kind == "cuts")) for name in names}
              for kind in ("cuts", "faults")}  # fmt: skip
     report = {
-        "total": total, "modes": MODES, "seed": options.seed, "share": options.share,
-        "seconds": round(time.monotonic() - started, 1), "commit": commit,
-        "date": datetime.now(UTC).isoformat(timespec="seconds"), "sweeps": results,
+        "total": total, "modes": MODES, "share": options.share, "seconds": round(time.monotonic() - started, 1),
+        "sweeps": results,
     }  # fmt: skip
-    REPORT.parent.mkdir(exist_ok=True)
-    REPORT.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    keep("crash", report, seed=options.seed)
     print(f"{total} in {report['seconds']} s")
     if any(result["failures"] for result in results):
         raise SystemExit(1)

@@ -7,20 +7,18 @@ Ends with an error if a target has found something: what it was is printed, and 
 
 from __future__ import annotations
 
-import json
 import re
 import secrets
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from tests.evidence import keep
 from tests.fuzz.targets import TARGETS
 
 ROOT = Path(__file__).resolve().parents[2]
-REPORT = ROOT / "build" / "fuzz.json"
 AT_ONCE = 2
 TOLD_LINES = 40
 
@@ -47,13 +45,11 @@ def run(name: str, seconds: int, seed: int) -> dict[str, Any]:
 
 def main(seconds: int, seed: int) -> int:
     """All of them; 1 if any has failed."""
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
     with ThreadPoolExecutor(AT_ONCE) as pool:
         found = dict(zip(TARGETS, pool.map(lambda name: run(name, seconds, seed), TARGETS), strict=True))
-    figures = {"commit": commit, "date": datetime.now(UTC).isoformat(timespec="seconds"), "seed": seed, "seconds": seconds,
+    figures = {"seconds": seconds,
                "failed": sum(bool(f["failed"]) for f in found.values()), "targets": found}  # fmt: skip
-    REPORT.parent.mkdir(exist_ok=True)
-    REPORT.write_text(json.dumps(figures, indent=1), encoding="utf-8")
+    keep("fuzz", figures, seed=seed)
     return int(any(f["failed"] for f in found.values()))
 
 

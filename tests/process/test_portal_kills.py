@@ -7,7 +7,6 @@ with the head office exactly once, or on the device with the reason why it was r
 from __future__ import annotations
 
 import http.client
-import json
 import random
 import re
 import signal
@@ -26,8 +25,8 @@ import pytest
 
 from offlinekit_portal.company import Company
 from offlinekit_portal.office import PASSWORD_VARIABLE, build, today
+from tests.evidence import keep
 
-COUNTS = Path(__file__).resolve().parents[2] / "build" / "portal_kills.json"
 KILLS, SEED, PASSWORD = 50, 20_261_124, "a-password-of-the-test"
 WAIT_S = 60.0
 STEPS = ("sign in", "choose", "download", "draft", "save", "send", "correct")
@@ -283,8 +282,7 @@ def test_an_order_that_a_page_called_saved_is_sent_once_whenever_the_portal_dies
     numbers = [n for *_, n in taken]
     counts = {"kills": dict(story.kills), "answered before the kill": dict(story.reached), "saved": len(story.saved),
               "at the head office": len(taken), "refused": len(refused), "lost": len(lost), "doubled": len(doubled)}  # fmt: skip
-    COUNTS.parent.mkdir(exist_ok=True)
-    COUNTS.write_text(json.dumps(counts | {"seed": SEED, "date": today().isoformat()}, indent=1), encoding="utf-8")
+    keep("portal_kills", counts, seed=SEED)
     print(counts)
     assert sum(story.kills.values()) == KILLS
     assert not lost, f"saved, and neither with the head office nor refused: {lost}"

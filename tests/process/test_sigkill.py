@@ -6,7 +6,6 @@ has returned; when everything has settled, each of them is on the authority exac
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import signal
@@ -19,16 +18,15 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from tests.evidence import keep
 from tests.process.faulty_line import FAULTS, FaultyLine
 from tests.process.parties import make_tables
 
 ROOT = Path(__file__).resolve().parents[2]
-REPORT = ROOT / "build" / "sigkill.json"
 SEED = int(os.environ.get("SIGKILL_SEED", "7"))
 ROUNDS = 200
 LINES_MAX = 48  # that a device says before something is killed: seven or so of its transactions
@@ -175,16 +173,14 @@ def column(path: Path, sql: str) -> list[str]:
 
 
 def report(found: World, effects: Counter[str], lost: int, doubled: int, seconds: float) -> None:
-    """Writes what happened, with the commit."""
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
+    """Writes what happened."""
     figures = {
-        "commit": commit, "date": datetime.now(UTC).isoformat(timespec="seconds"), "seed": SEED, "seconds": round(seconds, 1),
+        "seconds": round(seconds, 1),
         "rounds": ROUNDS, "committed": len(found.committed), "effects": sum(effects.values()), "lost": lost, "doubled": doubled,
         "kills": dict(sorted(found.kills.items())), "connections": dict(sorted(found.line.counts.items())),
         "errors": dict(sorted(found.errors.items())), "sqlite": sqlite3.sqlite_version,
     }  # fmt: skip
-    REPORT.parent.mkdir(exist_ok=True)
-    REPORT.write_text(json.dumps(figures, indent=1), encoding="utf-8")
+    keep("sigkill", figures, seed=SEED)
 
 
 @pytest.mark.slow

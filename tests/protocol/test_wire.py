@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import json
-import os
 import re
 from hashlib import sha256
 from pathlib import Path
@@ -32,9 +31,9 @@ from offlinekit.protocol import messages as m
 from offlinekit.protocol.codec import CONTENT_MAX, WIRE_MAX, decode_answer, decode_request, encode
 from offlinekit.protocol.version import PROTOCOL_VERSION
 from offlinekit.testing.pair import linked_pair
+from tests.evidence import keep
 
 ROOT = Path(__file__).parent.parent.parent
-REPORT = ROOT / "build" / "idle.json"
 PINNED = {1: "d05ab745aa12b886664eaf69685061c5"}
 ROUND_TRIPS: list[Any] = [
     m.Same(now=1.5, receipts=[b"r" * 16]),
@@ -122,8 +121,7 @@ def test_an_idle_pull_of_fifteen_collections_with_1284_picks_takes_at_most_400_b
         assert isinstance(decode_answer(answer), m.Same)
         held = sum(pair.replica.select(kind).count() for kind in kinds)
     figures = {"collections": 15, "picks": held, "request": len(effect.body), "reply": len(answer)}
-    REPORT.parent.mkdir(exist_ok=True)
-    REPORT.write_text(json.dumps(figures) + os.linesep, encoding="utf-8")
+    keep("idle", figures)
     print(figures)
     assert held == 1284
     assert len(effect.body) + len(answer) <= 400

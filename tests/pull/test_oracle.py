@@ -6,32 +6,25 @@ counted and written to `build/pull_oracle.json`; a kind of answer that never occ
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
 from collections import Counter
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from tests.evidence import keep
 from tests.pull.walk import Walk
 
 SEEDS = int(os.environ.get("OFFLINEKIT_SEEDS", "16"))
 STEPS = 120
 ROOT = Path(__file__).parent.parent.parent
-REPORT = ROOT / "build" / "pull_oracle.json"
 WANTED = (
     "same", "delta", "bulk", "need_state", "need_selection", "need_view", "need_schema", "new_history", "expired",
     "held_back", "revoked", "unvouched", "added fields", "stale", "cancelled", "crash", "crash between groups",
     "unfit", "preview", "restore", "restore after writes", "implicit", "hushed", "older snapshot", "loaded apart", "joined",
 )  # fmt: skip
-
-
-def _commit() -> str:
-    found = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False, cwd=ROOT)
-    return found.stdout.strip()
 
 
 WALK = """
@@ -75,10 +68,8 @@ def test_the_oracle_agrees_after_every_pull(tmp_path):
         pulls, compared = pulls + walk.pulls, compared + walk.compared
     report = {
         "pulls": pulls, "records compared": compared, "seeds": walks, "steps": STEPS, "kinds": dict(sorted(counts.items())),
-        "commit": _commit(), "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }  # fmt: skip
-    REPORT.parent.mkdir(exist_ok=True)
-    REPORT.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    print(json.dumps(report))
+    keep("pull_oracle", report)
+    print(report)
     missing = [kind for kind in WANTED if not counts[kind]]
     assert not missing, f"never occurred: {missing}"

@@ -6,7 +6,6 @@ the app is still in the outbox, the journal or among the refused, and a device s
 
 from __future__ import annotations
 
-import json
 import logging
 import random
 from collections import Counter
@@ -17,9 +16,9 @@ import pytest
 
 from offlinekit.exceptions import AlreadySent, ConstraintViolated, StateError
 from offlinekit.replica import Transaction
+from tests.evidence import keep, kept
 from tests.push.world import INTENTS, Device, Head, Line, Order, Rows, is_push, rows_of
 
-ORACLE = Path(__file__).resolve().parents[2] / "build" / "push_oracle.json"
 FAULTS = ("", "", "", "lost", "answer lost", "doubled", "server restarts")
 NOTES = (None, None, None, None, "number", "number", "refuse", "hiccup", "fail")
 ROUNDS_MAX = 12
@@ -249,6 +248,4 @@ def test_a_restored_authority_gets_what_it_has_lost_once(tmp_path: Path) -> None
 
 
 def _write(part: str, counts: Counter[str]) -> None:
-    ORACLE.parent.mkdir(exist_ok=True)
-    known = json.loads(ORACLE.read_text(encoding="utf-8")) if ORACLE.exists() else {}
-    ORACLE.write_text(json.dumps({**known, part: dict(sorted(counts.items()))}, indent=1), encoding="utf-8")
+    keep("push_oracle", {**kept("push_oracle"), part: dict(sorted(counts.items()))})
