@@ -110,6 +110,7 @@ class Driver:
         self._round = 0
         self._failures = 0
         self._path = True  # whether the last call was answered
+        self._refused: OfflinekitError | None = None  # why what was sent last cannot be taken at all
         self._left = False  # whether the authority could not answer all that was sent
         self._told: tuple[Any, float] = (None, 0.0)
         self._waiters: list[_Waiter] = []
@@ -200,15 +201,12 @@ class Driver:
     async def _sync(self) -> None:
         self.report, self._left = SyncReport(), False
         clock = self.store.clock
-        load, repeats, refused = False, 0, None
+        load, repeats = False, 0
         while repeats < REPEATS_MAX:
             started = clock.monotonic()
             if not self._path:  # no push finds out whether there is one again: one that fails binds what it sent
                 await self._drive(self.exchanger.ping())
-            try:
-                await self._push_all()
-            except (ProtocolError, NotAllowed) as error:  # what is pulled does not wait for what cannot be sent
-                refused = error
+            await self._push_if_taken()
             self.report.seconds["push"] = self.report.seconds.get("push", 0.0) + clock.monotonic() - started
             started = clock.monotonic()
             moved, detail = await self._pull(load=load)
@@ -217,8 +215,8 @@ class Driver:
             if moved.kind in ("new_history", "stale", "cancelled"):
                 repeats += 1
             elif not moved.more:
-                if refused is not None:
-                    raise refused
+                if self._refused is not None:
+                    raise self._refused
                 return
             load = load or moved.more  # what is held is up to date; then comes what is not, group by group
             await self._counted()
@@ -242,6 +240,14 @@ class Driver:
         self._set(blocked=blocked, detail=detail, progress=None, unfit=moved.unfit or self.status.unfit)
         if blocked:
             _log.warning("the authority holds back the answer: %s %s", blocked, moved.detail)
+
+    async def _push_if_taken(self) -> None:
+        """Pushes; what is pulled does not wait for what cannot be sent, which is raised when the round ends."""
+        self._refused = None
+        try:
+            await self._push_all()
+        except (ProtocolError, NotAllowed) as error:
+            self._refused = error
 
     async def _push_all(self) -> None:
         while True:
@@ -273,7 +279,7 @@ class Driver:
                     try:
                         if fetching and self._wake.is_set():
                             self._wake.clear()
-                            await self._push_all()
+                            await self._push_if_taken()
                         answer = await self._call(self.transport.fetch, effect.name, effect.offset, effect.arrived)
                     except TransportError as error:  # raised again by the exchange, which will go on from here
                         effect = await self._work(steps.throw, error)

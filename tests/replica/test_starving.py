@@ -8,7 +8,7 @@ import pytest
 
 from offlinekit.exceptions import Offline
 from offlinekit.protocol import messages as m
-from offlinekit.protocol.codec import decode_request, encode
+from offlinekit.protocol.codec import decode_answer, decode_request, encode
 from offlinekit.testing.pair import Pair
 from offlinekit.transport import Arrived, Memory
 from tests.replica.world import Order, opened
@@ -195,3 +195,31 @@ def test_what_is_wrong_is_shown_while_it_is_tried_again(pair: Pair) -> None:
         assert link.status.detail == ""
     finally:
         link.stop()
+
+
+def test_what_can_not_be_sent_does_not_break_off_a_download() -> None:
+    class Refusing(Memory):
+        asked = 0
+
+        async def exchange(self, request: bytes, arrived: Arrived | None = None) -> bytes:
+            message = decode_request(request)
+            if isinstance(message, m.Push):
+                return encode(m.Refused(code="invalid", message="for some reason"))
+            answer = await super().exchange(request, arrived)
+            if isinstance(decode_answer(answer), m.Delta):
+                self.asked += 1
+                with pair.replica.transaction("sell") as tx:  # wakes the sync before it fetches the file
+                    tx.insert(Order(id=f"x{self.asked}"))
+            return answer
+
+    with opened() as pair:
+        pair.replica._link = None
+        pair.authority.puller.inline_rows = 0
+        pair.authority.load([Order(id="new", rep="r")])
+        line = Refusing(pair.authority, lambda: (pair.identity, {"rep": "r"}))
+        link = pair.replica.start_sync(line, every=3600)
+        try:
+            assert pair.replica.wait_until(lambda: pair.replica.get(Order, "new") is not None, WAIT)
+            assert line.asked == 1
+        finally:
+            link.stop()
