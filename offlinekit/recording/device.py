@@ -11,7 +11,6 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import wraps
 from importlib.metadata import PackageNotFoundError, version
-from types import TracebackType
 from typing import Any, TypeAlias, TypeVar, cast
 
 import attrs
@@ -23,7 +22,7 @@ from offlinekit.nodes import Value
 from offlinekit.protocol import messages as m
 from offlinekit.protocol.codec import decode_answer, decode_request
 from offlinekit.recording.dump import digests, tables
-from offlinekit.recording.lines import LIMIT, Lines
+from offlinekit.recording.lines import LIMIT, Lines, Recording
 from offlinekit.recording.masks import Mask, Masks
 from offlinekit.store.sqlite.replica_files import bulk_rows, open_bulk
 from offlinekit.store.sqlite.replica_store import ReplicaStore
@@ -54,7 +53,7 @@ def _undisturbed(method: F) -> F:
     return cast(F, call)
 
 
-class DeviceRecording:
+class DeviceRecording(Recording):
     """A recording under way; `replica.record(path)` makes one. `stop()`, or the end of its `with` block, ends it."""
 
     def __init__(self, store: ReplicaStore, path: str | os.PathLike[str], *, mask: Mask = None, limit: int = LIMIT) -> None:
@@ -77,26 +76,10 @@ class DeviceRecording:
             store.recorder = self
             self._start()
 
-    @property
-    def path(self) -> str:
-        """The file."""
-        return self.lines.path
-
-    @property
-    def over(self) -> bool:
-        """Whether nothing is recorded any more: it was stopped, its file is full, or writing failed."""
-        return self.lines.over
-
     def stop(self) -> None:
         """Writes what is shown at the end, and closes the file; inside a transaction the recording ends without that."""
         with self.store.lock:
             self._end()
-
-    def __enter__(self) -> DeviceRecording:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.stop()
 
     def _detach(self) -> None:
         if self.store.recorder is self:

@@ -7,13 +7,14 @@ import math
 import os
 from base64 import b64decode, b64encode
 from collections.abc import Iterator, Mapping
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import msgspec
 
 from offlinekit.exceptions import ProtocolError
 
-__all__ = ["LIMIT", "Lines", "plain", "read_lines", "unplain"]
+__all__ = ["LIMIT", "Lines", "Recording", "plain", "read_lines", "unplain"]
 
 LIMIT = 64 << 20  # bytes
 _log = logging.getLogger("offlinekit.recording")
@@ -59,6 +60,32 @@ class Lines:
             self._file.close()
         except OSError as error:  # on some systems a full disk is told only now
             _log.error("%s: closing the recording failed: %s", self.path, error)
+
+
+class Recording:
+    """A recording under way, in the `lines` of a file; `stop()`, or the end of its `with` block, ends it."""
+
+    lines: Lines
+
+    @property
+    def path(self) -> str:
+        """The file."""
+        return self.lines.path
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing is recorded any more: it was stopped, its file is full, or writing failed."""
+        return self.lines.over
+
+    def stop(self) -> None:
+        """Ends it."""
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.stop()
 
 
 def read_lines(path: str | os.PathLike[str]) -> Iterator[tuple[int, dict[str, Any]]]:

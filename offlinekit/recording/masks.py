@@ -96,7 +96,8 @@ class Masks:
 
     def pseudonym(self, value: T) -> T:
         """The pseudonym of a text, or of bytes; short ones are kept apart, for else a change could seem to change nothing."""
-        found = self._distinct(value) if len(value) <= _SHORT else None
+        masked = len(value) if isinstance(value, bytes) else sum(map(str.isalnum, value))  # the rest stays as it is
+        found = self._distinct(value) if masked <= _SHORT else None
         return self._made(value) if found is None else found
 
     def _key(self, value: T) -> T:

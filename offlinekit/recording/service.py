@@ -10,18 +10,17 @@ import threading
 import traceback
 from collections import Counter
 from collections.abc import Callable
-from types import TracebackType
 from typing import Any
 
 from offlinekit.protocol import messages as m
-from offlinekit.recording.lines import LIMIT, Lines
+from offlinekit.recording.lines import LIMIT, Lines, Recording
 from offlinekit.recording.masks import Mask, Masks
 from offlinekit.schema import Schema
 
 __all__ = ["ServiceRecording"]
 
 
-class ServiceRecording:
+class ServiceRecording(Recording):
     """A recording under way; `authority.record(path)` makes one. `stop()`, or the end of its `with` block, ends it."""
 
     def __init__(self, schema: Schema, path: str | os.PathLike[str], *, mask: Mask, limit: int = LIMIT,
@@ -31,28 +30,12 @@ class ServiceRecording:
         self._lock = threading.RLock()  # for the masks too
         self._write(event="start", version=schema.version, masked=sorted(map(list, self.masks.fields)))
 
-    @property
-    def path(self) -> str:
-        """The file."""
-        return self.lines.path
-
-    @property
-    def over(self) -> bool:
-        """Whether nothing is recorded any more: it was stopped, its file is full, or writing failed."""
-        return self.lines.over
-
     def stop(self) -> None:
         """Closes the file."""
         self._stopped()
         self._write(event="end")
         with self._lock:
             self.lines.close()
-
-    def __enter__(self) -> ServiceRecording:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.stop()
 
     def _write(self, **event: Any) -> None:
         with self._lock:
