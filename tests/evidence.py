@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-__all__ = ["keep", "kept"]
+__all__ = ["ROOT", "keep", "kept", "stamp"]
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -21,12 +21,15 @@ def kept(name: str) -> dict[str, Any]:
     return found
 
 
+def stamp(seed: int | None = None) -> dict[str, Any]:
+    """Where figures come from: commit, date, and `seed` where chance had a part in them."""
+    git = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)
+    found: dict[str, Any] = {"commit": git.stdout.strip(), "date": datetime.now(UTC).isoformat(timespec="seconds")}
+    return found if seed is None else found | {"seed": seed}
+
+
 def keep(name: str, figures: Mapping[str, Any], *, seed: int | None = None) -> None:
     """Writes `build/<name>.json`; `seed` where chance had a part in it."""
-    git = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)
-    stamp: dict[str, Any] = {"commit": git.stdout.strip(), "date": datetime.now(UTC).isoformat(timespec="seconds")}
-    if seed is not None:
-        stamp["seed"] = seed
     path = ROOT / "build" / f"{name}.json"
     path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps({**figures, **stamp}, indent=1, ensure_ascii=False) + "\n", "utf-8")
+    path.write_text(json.dumps({**figures, **stamp(seed)}, indent=1, ensure_ascii=False) + "\n", "utf-8")
