@@ -20,7 +20,7 @@ PROGRAMS := $(wildcard tests/adopter) $(filter-out $(PORTAL),$(patsubst %/,%,$(w
 PACKAGES := $(sort $(dir $(wildcard $(addsuffix /*.py,offlinekit adapters/offlinekit_adapters $(PORTAL)/offlinekit_portal tests benchmarks tools/mutants))))
 
 .DEFAULT_GOAL := help
-.PHONY: help test fuzz test-browser pictures sim mutants crash demo demo-console lint format types clean
+.PHONY: help bench test fuzz test-browser pictures sim mutants crash demo demo-console lint format types clean
 
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ mutants: $(STAMP) ## plant bugs and see that the simulation finds each, in a min
 
 fuzz: $(FUZZ) ## fuzz every decoder for SECONDS each, two at a time, guided by coverage (Linux alone)
 	$(PY) -m tests.fuzz.all $(SECONDS)
+
+bench: $(STAMP) ## measure against a baseline, a quarter of an hour with a million records; draws docs/performance.svg
+	$(PY) -m benchmarks --rows 1000000 --svg $(ARGS)
 
 demo: $(DEMO) ## start the portal with its head office, and a line between them to be cut
 	$(PY) -m offlinekit_portal demo $(ARGS)

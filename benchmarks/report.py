@@ -14,7 +14,7 @@ import apsw
 
 from tests.evidence import ROOT, stamp
 
-__all__ = ["BENCH", "machine", "merge", "versions"]
+__all__ = ["BENCH", "COMMANDS", "machine", "merge", "versions"]
 
 BENCH = ROOT / "build" / "bench.json"
 COMMANDS = "commands"

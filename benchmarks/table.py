@@ -1,0 +1,37 @@
+"""The figures of `build/bench.json` as a table of text, each beside what is to be reached."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from benchmarks.report import COMMANDS
+from benchmarks.targets import TARGETS, bounds, shown, verdict
+
+__all__ = ["origin", "table"]
+
+
+def table(whole: Mapping[str, Any]) -> str:
+    """The targets in their order with what was found; then everything else; then where it comes from, and what was not run."""
+    spread = {key: ends for by in whole[COMMANDS].values() for key, ends in (by.get("details") or {}).get("spread", {}).items()}
+    rows: list[tuple[str, ...]] = [("key", "median", "rounds", "to reach", "stretch", "")]
+    for target in TARGETS:
+        if target.key in whole:
+            between = " – ".join(shown(end, target.unit) for end in spread.get(target.key, ()))
+            rows.append((target.key, shown(whole[target.key], target.unit), between, *bounds(target), verdict(target, whole)))
+    rows.append(("",) * 6)
+    for key in sorted(whole.keys() - {t.key for t in TARGETS} - {COMMANDS}):
+        rows.append((key, f"{whole[key]:,.4g}", " – ".join(f"{end:,.4g}" for end in spread.get(key, ())), "", "", ""))
+    widths = [max(len(row[n]) for row in rows) for n in range(6)]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    for name, by in whole[COMMANDS].items():
+        lines += ["", f"{name}: {origin(by)}"]
+    if missing := [t.key for t in TARGETS if t.key not in whole]:
+        lines += ["", f"not run: {', '.join(missing)}"]
+    return "\n".join(lines)
+
+
+def origin(by: Mapping[str, Any]) -> str:
+    """Where the keys of a command come from."""
+    versions = ", ".join(f"{what} {which}" for what, which in by["versions"].items())
+    return f"{by['rows']:,} records, seed {by['seed']}, {by['date']}, commit {by['commit'][:12]}; {by['machine']}; {versions}"
