@@ -28,6 +28,7 @@ from benchmarks.catalogue import VARIANTS, Customer, Draft, DraftLine, Line, Ord
 from benchmarks.data import SEED, WORDS
 from benchmarks.waiting import waits_beside
 from offlinekit import Link, Replica, SyncReport, new_id
+from offlinekit.replica import MutationHandle
 from offlinekit.transport import Arrived
 from offlinekit_adapters.http import HTTP
 
@@ -170,11 +171,12 @@ class Ours:
         ]
         return waits_beside(self._save_order, reads, self.sync)
 
-    def _save_order(self) -> None:
+    def _save_order(self) -> MutationHandle:
         with self.open().transaction("order") as tx:
             order = tx.insert(Order(customer="C000001"))
             for n in range(LINES):
                 tx.insert(Line(order=order.id, product=f"P{n:07}", quantity=n + 1, price=Decimal("1.50")))
+        return tx.mutation
 
     def _save_draft(self) -> None:
         with self.open().transaction() as tx:
@@ -183,27 +185,30 @@ class Ours:
                 tx.insert(DraftLine(order=draft.id, product=f"P{n:07}", quantity=n + 1, price=Decimal("1.50")))
 
     def push(self, orders: int) -> dict[str, Any]:
-        """Writes orders while there is no line, then sends them."""
+        """Writes orders while there is no line, then sends them: until all are answered, and until the sync is over."""
         self.stop()
         started = time.perf_counter()
-        for _ in range(orders):
-            self._save_order()
-        wrote = time.perf_counter() - started
-        found = self.sync()
+        saved = [self._save_order() for _ in range(orders)]
+        wrote, started = time.perf_counter() - started, time.perf_counter()
         replica = self.open()
+        self.link = replica.start_sync(self.http, every=3600)
+        saved[-1].settled(timeout=PATIENCE_S)
+        answered = time.perf_counter() - started
+        self.link.wait_synced(timeout=PATIENCE_S)
+        synced = time.perf_counter() - started
         if left := [*replica.pending(), *replica.parked(), *replica.rejections()]:
             raise AssertionError(f"{len(left)} orders were not accepted")
-        return {**found, "write_s": wrote}
+        return {"seconds": answered, "synced_s": synced, "write_s": wrote}
 
     def capture(self, orders: int) -> dict[str, Any]:
-        """Seconds of as many transactions, with and without capture; nothing is sent."""
-        found = {}
-        for name, save in (("captured", self._save_order), ("uncaptured", self._save_draft)):
-            started = time.perf_counter()
-            for _ in range(orders):
+        """Medians of the seconds of a transaction with and without capture, which take turns; nothing is sent."""
+        took: dict[str, list[float]] = {"captured": [], "uncaptured": []}
+        for _ in range(orders):
+            for name, save in (("captured", self._save_order), ("uncaptured", self._save_draft)):
+                started = time.perf_counter()
                 save()
-            found[name] = time.perf_counter() - started
-        return found
+                took[name].append(time.perf_counter() - started)
+        return {name: statistics.median(seconds) for name, seconds in took.items()}
 
     def idle(self, times: int) -> dict[str, Any]:
         """Pulls that find nothing, beside empty requests to the same server: medians in seconds, and bytes of one pull."""

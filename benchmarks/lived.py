@@ -95,6 +95,7 @@ def _push(b: Bench, ours: Device, theirs: Device, hq: Path, naive_path: Path) ->
         b.note("push.naive", theirs.ask("push", orders=ORDERS)["seconds"])
         found = ours.ask("push", orders=ORDERS)
         b.note("push", found["seconds"])
+        b.note("push.synced", found["synced_s"])
         b.note("push.write", found["write_s"])
         orders = ORDERS * (n + 1)
         for path in (hq, naive_path):
@@ -102,6 +103,7 @@ def _push(b: Bench, ours: Device, theirs: Device, hq: Path, naive_path: Path) ->
                 raise AssertionError(f"{path.name} has {there} after {orders} orders: not each exactly once")
     b.ratio("push.ratio_naive", "push.naive", "push")
     b.put("push.seconds", "push")
+    b.put("push.synced_seconds", "push.synced")
     b.put("push.write_seconds", "push.write")
 
 
@@ -114,3 +116,4 @@ def capture(b: Bench) -> None:
             for name, seconds in device.ask("capture", orders=200).items():
                 b.note(f"capture.{name}", seconds)
     b.ratio("capture.overhead", "capture.captured", "capture.uncaptured")
+    b.put("capture.seconds", "capture.captured")

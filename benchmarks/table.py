@@ -13,7 +13,10 @@ __all__ = ["origin", "table"]
 
 def table(whole: Mapping[str, Any]) -> str:
     """The targets in their order with what was found; then everything else; then where it comes from, and what was not run."""
-    spread = {key: ends for by in whole[COMMANDS].values() for key, ends in (by.get("details") or {}).get("spread", {}).items()}
+    spread: dict[str, list[float]] = {}
+    for by in whole[COMMANDS].values():
+        if isinstance(details := by.get("details"), dict):
+            spread |= {key: ends for key, ends in details.get("spread", {}).items() if ends[0] < ends[1]}
     rows: list[tuple[str, ...]] = [("key", "median", "rounds", "to reach", "stretch", "")]
     for target in TARGETS:
         if target.key in whole:
@@ -21,7 +24,7 @@ def table(whole: Mapping[str, Any]) -> str:
             rows.append((target.key, shown(whole[target.key], target.unit), between, *bounds(target), verdict(target, whole)))
     rows.append(("",) * 6)
     for key in sorted(whole.keys() - {t.key for t in TARGETS} - {COMMANDS}):
-        rows.append((key, f"{whole[key]:,.4g}", " – ".join(f"{end:,.4g}" for end in spread.get(key, ())), "", "", ""))
+        rows.append((key, _plain(whole[key]), " – ".join(_plain(end) for end in spread.get(key, ())), "", "", ""))
     widths = [max(len(row[n]) for row in rows) for n in range(6)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     for name, by in whole[COMMANDS].items():
@@ -29,6 +32,10 @@ def table(whole: Mapping[str, Any]) -> str:
     if missing := [t.key for t in TARGETS if t.key not in whole]:
         lines += ["", f"not run: {', '.join(missing)}"]
     return "\n".join(lines)
+
+
+def _plain(value: Any) -> str:
+    return f"{value:,.4g}" if isinstance(value, int | float) else str(value)
 
 
 def origin(by: Mapping[str, Any]) -> str:

@@ -80,7 +80,7 @@ def verdict(target: Target, found: Mapping[str, Any]) -> Verdict:
     value = found[target.key]
     if target.key == "refilter.rows_moved":
         return "reached" if value == found["refilter.rows_differ"] else "missed"
-    if target.reach is None or target.stretch is None:
+    if value is None or target.reach is None or target.stretch is None:
         return ""
     sign = 1 if target.more else -1
     return "stretch" if sign * value >= sign * target.stretch else "reached" if sign * value >= sign * target.reach else "missed"

@@ -13,11 +13,20 @@ from benchmarks.table import table
 from benchmarks.targets import NEEDS, SCENARIOS, TARGETS, markdown, verdict
 from tests.evidence import ROOT
 
+ORIGIN = {
+    "rows": 1000,
+    "seed": 7,
+    "date": "2026-11-24",
+    "commit": "c" * 40,
+    "machine": "a <machine>",
+    "versions": {"python": "3"},
+}
 FOUND: dict[str, Any] = {
     "initial.ratio_naive": 21.5, "initial_cold.ratio_naive": 0.5, "delta.ratio_naive": 3.25, "idle.bytes": 251,
     "first_usable_share": 0.125, "refilter.rows_moved": 101, "refilter.rows_differ": 100, "delta.seconds": 0.5,
-    "commands": {"bench": {"rows": 1000, "seed": 7, "date": "2026-11-24", "commit": "c" * 40, "machine": "a <machine>",
-                           "versions": {"python": "3"}, "details": {"rounds": 3, "spread": {"delta.ratio_naive": [3.0, 3.5]}}}},
+    "fleet.way": "one process", "peers.initial_ratio": None,
+    "commands": {"bench": {**ORIGIN, "details": {"rounds": 3, "spread": {"delta.ratio_naive": [3.0, 3.5], "idle.bytes": [251, 251]}}},
+                 "fleet": {**ORIGIN, "details": ["of another form"]}},
 }  # fmt: skip
 
 
@@ -49,6 +58,9 @@ def test_table_says_what_was_found_and_what_was_not_run() -> None:
         ["delta.ratio_naive", "3.25×", "3×", "–", "3.5×", "≥", "2×", "≥", "4×", "reached"]
     ]
     assert any(line.startswith("delta.seconds") for line in lines)
+    assert [line.split()[:4] for line in lines if line.startswith("idle.bytes")] == [["idle.bytes", "251", "bytes", "≤"]]
+    assert [line.split() for line in lines if line.startswith("fleet.way")] == [["fleet.way", "one", "process"]]
+    assert [line.split()[1] for line in lines if line.startswith("peers.")] == ["–"]
     assert lines[-1].startswith("not run: initial_existing.ratio_naive, rows_in_place.ratio_naive")
     assert "refilter.rows_moved" not in lines[-1]
 
