@@ -10,6 +10,7 @@ from typing import Any
 from jinja2 import Environment
 
 from benchmarks.report import COMMANDS
+from benchmarks.table import NO_IMAGE, image_missed
 from benchmarks.targets import TARGETS, bounds, shown, verdict
 from tests.evidence import ROOT
 
@@ -36,10 +37,11 @@ def draw(whole: Mapping[str, Any], path: Path = PICTURE) -> Path:
         """Where a ratio stands, from 0 to 1."""
         return min(max((math.log10(value) - low) / (high - low), 0.0), 1.0)
 
+    names = NAMES | ({"initial": f"first sync ({NO_IMAGE})"} if image_missed(whole) else {})
     found = [t for t in TARGETS if t.key in whole]
     bars = [t for t in found if t.key.endswith("ratio_naive")]
     text = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(TEMPLATE.read_text("utf-8")).render(
-        bars=bars, others=[t for t in found if t not in bars], whole=whole, place=place, names=NAMES, shown=shown, bounds=bounds,
+        bars=bars, others=[t for t in found if t not in bars], whole=whole, place=place, names=names, shown=shown, bounds=bounds,
         verdict=verdict, by=whole[COMMANDS]["bench"], ticks=[10.0**n for n in range(round(low), round(high) + 1)],
     )  # fmt: skip
     path.write_text(text + "\n", "utf-8")

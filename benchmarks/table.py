@@ -8,7 +8,9 @@ from typing import Any
 from benchmarks.report import COMMANDS
 from benchmarks.targets import TARGETS, bounds, shown, verdict
 
-__all__ = ["origin", "table"]
+__all__ = ["NO_IMAGE", "image_missed", "origin", "table"]
+
+NO_IMAGE = "no image was prepared"
 
 
 def table(whole: Mapping[str, Any]) -> str:
@@ -29,6 +31,8 @@ def table(whole: Mapping[str, Any]) -> str:
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     for name, by in whole[COMMANDS].items():
         lines += ["", f"{name}: {origin(by)}"]
+    if image_missed(whole):
+        lines += ["", f"{NO_IMAGE}: `initial` is a first sync like any other"]
     if missing := [t.key for t in TARGETS if t.key not in whole]:
         lines += ["", f"not run: {', '.join(missing)}"]
     return "\n".join(lines)
@@ -36,6 +40,11 @@ def table(whole: Mapping[str, Any]) -> str:
 
 def _plain(value: Any) -> str:
     return f"{value:,.4g}" if isinstance(value, int | float) else str(value)
+
+
+def image_missed(whole: Mapping[str, Any]) -> bool:
+    """Whether `initial` was measured although the authority had prepared nothing in time."""
+    return "initial.ratio_naive" in whole and not whole[COMMANDS]["bench"]["details"].get("image")
 
 
 def origin(by: Mapping[str, Any]) -> str:

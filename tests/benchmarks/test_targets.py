@@ -9,24 +9,20 @@ from xml.etree import ElementTree
 import pytest
 
 from benchmarks.picture import draw
-from benchmarks.table import table
+from benchmarks.table import NO_IMAGE, table
 from benchmarks.targets import NEEDS, SCENARIOS, TARGETS, markdown, verdict
 from tests.evidence import ROOT
 
-ORIGIN = {
-    "rows": 1000,
-    "seed": 7,
-    "date": "2026-11-24",
-    "commit": "c" * 40,
-    "machine": "a <machine>",
-    "versions": {"python": "3"},
-}
+ORIGIN = {"rows": 1000, "seed": 7, "date": "2026-11-24", "commit": "c" * 40, "machine": "a <machine>", "versions": {}}
+SPREAD = {"delta.ratio_naive": [3.0, 3.5], "idle.bytes": [251, 251]}
 FOUND: dict[str, Any] = {
     "initial.ratio_naive": 21.5, "initial_cold.ratio_naive": 0.5, "delta.ratio_naive": 3.25, "idle.bytes": 251,
     "first_usable_share": 0.125, "refilter.rows_moved": 101, "refilter.rows_differ": 100, "delta.seconds": 0.5,
     "fleet.way": "one process", "peers.initial_ratio": None,
-    "commands": {"bench": {**ORIGIN, "details": {"rounds": 3, "spread": {"delta.ratio_naive": [3.0, 3.5], "idle.bytes": [251, 251]}}},
-                 "fleet": {**ORIGIN, "details": ["of another form"]}},
+    "commands": {
+        "bench": {**ORIGIN, "details": {"rounds": 3, "image": True, "spread": SPREAD}},
+        "fleet": {**ORIGIN, "details": ["of another form"]},
+    },
 }  # fmt: skip
 
 
@@ -75,3 +71,11 @@ def test_picture_shows_each_figure_and_where_it_comes_from(tmp_path: Path) -> No
     assert [bar.get("class") for bar in bars] == ["bar", "missed", "bar"]
     widths = [float(bar.get("width", "0")) for bar in bars]
     assert widths[0] > widths[2] > widths[1] > 0
+
+
+def test_nobody_is_told_of_an_image_that_was_not_prepared(tmp_path: Path) -> None:
+    bench = FOUND["commands"]["bench"]
+    without = {**FOUND, "commands": {"bench": {**bench, "details": {**bench["details"], "image": False}}}}
+    for found, told in ((FOUND, False), (without, True)):
+        picture = draw(found, tmp_path / "performance.svg").read_text(encoding="utf-8")
+        assert (NO_IMAGE in table(found), NO_IMAGE in picture, "image ready" in picture) == (told, told, not told)
