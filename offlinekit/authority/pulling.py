@@ -11,16 +11,15 @@ ordinals that this history never issued are dropped like others.
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Future
+from collections.abc import Iterable, Mapping, Sequence
 from hashlib import sha256
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import msgspec
 from attrs import field, frozen, mutable
 
+from offlinekit.authority.cache import Cache
+from offlinekit.authority.evaluating import Evaluator
 from offlinekit.authority.files import Files
 from offlinekit.authority.previewing import Sizes, inline_bytes
 from offlinekit.authority.token import Token, open_token, seal
@@ -36,7 +35,7 @@ from offlinekit.selection import Plan, Selection, Source, Step, plan_of
 from offlinekit.store.port import AuthorityStore, Snapshot
 from offlinekit.view import View, digest, pack_view, unpack_view
 
-__all__ = ["Asker", "Cache", "Puller"]
+__all__ = ["Asker", "Puller"]
 
 GUARD_HELD = 1000
 DETAILS_MAX = 128  # ranges whose records' marks are worth another round; where more differ, whole ranges are sent
@@ -45,59 +44,6 @@ INLINE_ROWS = 5000
 IMPLICIT_MAX = 1_000_000  # records that a device made in thirty days
 SNAPSHOT_AGE_S = 0.25
 _GRAIN_S = 86_400.0
-K = TypeVar("K")
-T = TypeVar("T")
-
-
-class Cache(Generic[K, T]):
-    """A bounded map that forgets what was not used for longest; safe in threads."""
-
-    def __init__(self, size: int) -> None:
-        self._size, self._items, self._lock = size, OrderedDict[K, T](), threading.Lock()
-        self._making: dict[K, Future[T]] = {}
-
-    def get(self, key: K) -> T | None:
-        """The value, or None."""
-        with self._lock:
-            if key in self._items:
-                self._items.move_to_end(key)
-            return self._items.get(key)
-
-    def put(self, key: K, value: T) -> None:
-        """Remembers a value."""
-        with self._lock:
-            self._items[key] = value
-            self._items.move_to_end(key)
-            while len(self._items) > self._size:
-                self._items.popitem(last=False)
-
-    def made(self, key: K, make: Callable[[], T]) -> T:
-        """The value, made by the first of those who want it at the same time; the others wait for it, and for its error."""
-        with self._lock:
-            if key in self._items:
-                self._items.move_to_end(key)
-                return self._items[key]
-            making = self._making.get(key)
-            if making is None:
-                mine = self._making[key] = Future()
-        if making is not None:
-            return making.result()
-        try:
-            value = make()
-            self.put(key, value)
-            mine.set_result(value)
-            return value
-        except BaseException as error:
-            mine.set_exception(error)
-            raise
-        finally:
-            with self._lock:
-                del self._making[key]
-
-    def clear(self) -> None:
-        """Forgets everything."""
-        with self._lock:
-            self._items.clear()
 
 
 @frozen
@@ -175,8 +121,8 @@ class Puller:
         self.tables: Cache[tuple[bytes, bytes], m.Table] = Cache(4096)
         self.selections: Cache[tuple[bytes, bytes], Selection] = Cache(4096)
         self.views: Cache[tuple[bytes, bytes], View] = Cache(1024)
-        self.own: Cache[tuple[bytes, bytes], View] = Cache(128)
         self.counts: dict[str, int] = {}
+        self.own = Evaluator(store.now, self._count)
         self.inline_rows, self.guard_held = INLINE_ROWS, GUARD_HELD
         self._claims = sorted(offer.claims())
 
@@ -283,13 +229,8 @@ class Puller:
         return found
 
     def _own(self, asked: _Asked, source: Source) -> View:
-        """The records that pass a source's filter, evaluated once for all who share it at a cursor; not to be changed."""
-
-        def evaluate() -> View:
-            self._count("evaluated")
-            return asked.snapshot.evaluate(source.collection, source.where, asked.plan.scopes)
-
-        return self.own.made((asked.snapshot.cursor, asked.plan.own_hash(source)), evaluate)
+        """The records that pass a source's filter, evaluated once for all who share it; not to be changed."""
+        return self.own.members(asked.snapshot, asked.plan, source)
 
     def _hash(self, asked: _Asked, collection: str) -> bytes:
         return asked.plan.hash(collection, asked.table.implicit.get(collection, b""))

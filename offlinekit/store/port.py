@@ -81,7 +81,7 @@ class Snapshot(Protocol):
         ...
 
     def step(self, step: Step, origin: View, scopes: Scopes) -> View:
-        """The ordinals in scope that the step reaches from the origin's."""
+        """The ordinals in scope that the step reaches from the origin's; backward, of vanished ones too, by their keys."""
         ...
 
     def rows(self, collection: str, fields: Sequence[str], view: View) -> Iterator[Sequence[Value]]:

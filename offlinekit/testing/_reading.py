@@ -105,6 +105,22 @@ class Reading:
                 assert reach("shop", [1, 3], scopes={**ALL, "shop": Shop.city == "Recife"}) == {"a"}
                 assert reach("shop", [1, 3], scopes={**ALL, "shop": nothing}) == set()
 
+    def test_a_step_backward_from_a_vanished_record_reaches_what_refers_to_it(self, tmp_path: Path) -> None:
+        """Whoever looks again at what a vanished record had a part in finds it so; forward nobody knows where it led."""
+        with self.open(tmp_path) as store:
+            fill(store)
+            with store.snapshot() as snapshot:
+                shop, sale = snapshot.ordinals("shop", [("a",)]), snapshot.ordinals("sale", [(1,)])
+                referring = snapshot.ordinals("sale", [(1,), (2,)])
+            with store.unit() as unit:
+                unit.delete(SCHEMA.info("shop"), ("a",))
+                unit.delete(SCHEMA.info("sale"), (1,))
+            with store.snapshot() as snapshot:
+                back = Step("sale", Source("shop", everything), "sale", "shop", False, everything)
+                assert snapshot.step(back, shop, ALL) == referring - sale
+                forth = Step("shop", Source("sale", everything), "sale", "shop", True, everything)
+                assert snapshot.step(forth, sale, ALL) == View()
+
     def test_rows_come_in_the_order_of_ordinals_with_every_value_whole(self, tmp_path: Path) -> None:
         """Only the fields asked for, in their order; ordinals that are not there are left out."""
         with self.open(tmp_path) as store:

@@ -75,7 +75,7 @@ class Walk:
         for dev in self.devs:
             dev.store.close()
         self.head.stop()
-        self.counts.update({k: self.head.counts.get(k, 0) for k in ("unvouched", "added fields")})
+        self.counts.update({k: self.head.counts.get(k, 0) for k in ("unvouched", "added fields", "evaluated", "moved on")})
 
     def held(self, dev: Dev) -> Held:
         """A dump of a replica."""

@@ -68,19 +68,22 @@ class Reader:
         return self._ordinals(sql, bindings + compiler.bindings)
 
     def step(self, step: Step, origin: View, scopes: Mapping[str, Filter]) -> View:
-        """The ordinals in scope that a step reaches."""
+        """The ordinals in scope that a step reaches; backward from vanished records too, whose keys the side table has kept."""
         if not origin or scopes[step.collection] == Const(False):
             return View()
         here, there = self.schema.info(step.origin.collection), self.schema.info(step.collection)
         compiler = self._compiler(scopes)
-        given, wanted = (step.field, there.key[0]) if step.forward else (here.key[0], step.field)
+        if step.forward:
+            given = f"f.{quote(step.field)} FROM carray(?) c CROSS JOIN {side_table(here.name)} o ON o.ordinal=c.value"
+            given += f" CROSS JOIN {quote(here.name)} f ON {self.joined(here, 'o', 'f')}"
+        else:
+            given = f"o.{quote(here.key[0])} FROM carray(?) c CROSS JOIN {side_table(here.name)} o ON o.ordinal=c.value"
+        wanted = there.key[0] if step.forward else step.field
         assert compiler.guard is not None
         condition = f"{compiler.guard(compiler, there.name, 't')} AND {compiler.condition(step.where, 't')}"
         # A set and no join: without an index on the reference a join may look at every pair.
         sql = (
-            f"WITH ok_given(value) AS MATERIALIZED (SELECT f.{quote(given)} FROM carray(?) c"
-            f" CROSS JOIN {side_table(here.name)} o ON o.ordinal=c.value CROSS JOIN {quote(here.name)} f"
-            f" ON {self.joined(here, 'o', 'f')})"
+            f"WITH ok_given(value) AS MATERIALIZED (SELECT {given})"
             f" SELECT s.ordinal FROM {quote(there.name)} t JOIN {side_table(there.name)} s ON {self.joined(there, 's', 't')}"
             f" WHERE {self._is_given(there, wanted)} AND {condition}"
         )
