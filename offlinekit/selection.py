@@ -281,6 +281,7 @@ class Plan:
     scopes: Mapping[str, Filter]
     terms: Mapping[str, tuple[Source | Step, ...]]
     _reach: dict[str, frozenset[str]] = Factory(dict)
+    _hashes: dict[Source | tuple[str, bytes], bytes] = Factory(dict)
 
     def depends(self, collection: str) -> frozenset[str]:
         """Every collection that the resolved filter of this one looks into, itself included."""
@@ -308,15 +309,27 @@ class Plan:
 
     def own_hash(self, source: Source) -> bytes:
         """16 bytes of SHA-256 of a source's filter within the scopes, without its picks: what many devices may share."""
-        reach = self._within_scopes({source.collection} | dependencies(source.where))
-        scopes = sorted([name, to_plain(self.scopes[name])] for name in reach)
-        return sha256(msgspec.msgpack.encode([source.collection, to_plain(source.where), scopes])).digest()[:16]
+        if source not in self._hashes:
+            reach = self._within_scopes({source.collection} | dependencies(source.where))
+            self._hashes[source] = self._hash(reach, source.collection, to_plain(source.where))
+        return self._hashes[source]
 
     def hash(self, collection: str, implicit: bytes) -> bytes:
         """16 bytes of SHA-256 of the resolved filter; `implicit` is the digest of the implicit picks."""
-        scopes = sorted([name, to_plain(self.scopes[name])] for name in self.depends(collection))
-        terms = [t.plain() for t in self.terms.get(collection, ())]
-        return sha256(msgspec.msgpack.encode([terms, scopes, implicit])).digest()[:16]
+        key = (collection, implicit)
+        if key not in self._hashes:
+            terms = [t.plain() for t in self.terms.get(collection, ())]
+            self._hashes[key] = self._hash(self.depends(collection), terms, implicit)
+        return self._hashes[key]
+
+    def _hash(self, reach: Iterable[str], *plain: Any) -> bytes:
+        scopes = sorted([name, to_plain(self.scopes[name])] for name in reach)
+        return sha256(msgspec.msgpack.encode([*plain, scopes])).digest()[:16]
+
+    def weight(self) -> int:
+        """About the bytes that it takes in memory."""
+        plain = [to_plain(scope) for scope in self.scopes.values()], [t.plain() for found in self.terms.values() for t in found]
+        return 4000 + 10 * len(msgspec.msgpack.encode(plain))
 
 
 def matching(schema: Schema, offer: Offer, choice: Choice, claims: Mapping[str, Any], bounds: Bounds) -> Filter:

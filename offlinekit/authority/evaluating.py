@@ -25,7 +25,7 @@ from offlinekit.authority.cache import Cache
 from offlinekit.nodes import And, Filter, Not, Or, Some, Within, everything
 from offlinekit.selection import Plan, Source, Step
 from offlinekit.store.port import Scopes, Snapshot
-from offlinekit.view import View
+from offlinekit.view import View, weight
 
 __all__ = ["Evaluator"]
 
@@ -44,13 +44,13 @@ class _Kept:
 
     def weigh(self) -> int:
         """About its bytes."""
-        return 1000 + sum(_bytes(view) for _, view in self.known)
+        return 1000 + sum(weight(view) for _, view in self.known)
 
 
 class Evaluator:
     """Answers which records pass an own filter within its scopes, at the cursor of a snapshot."""
 
-    def __init__(self, now: Callable[[], float], count: Callable[[str], None]) -> None:
+    def __init__(self, now: Callable[[], float], count: Callable[[str, str], None]) -> None:
         self._now, self._count = now, count
         self._kept: Cache[bytes, _Kept] = Cache(KEPT_BYTES, _Kept.weigh)
 
@@ -78,11 +78,11 @@ class Evaluator:
                 again = _Affected(snapshot, scopes, cursor, most).by(source.collection, source.where)
                 if again is None:
                     break
-                self._count("moved on")
                 if not again:
                     return view
+                self._count("moved on", source.collection)
                 return (view - again) | snapshot.evaluate(source.collection, source.where, scopes, again)
-        self._count("evaluated")
+        self._count("evaluated", source.collection)
         began = self._now()
         view = snapshot.evaluate(source.collection, source.where, scopes)
         kept.seconds = self._now() - began
@@ -123,8 +123,3 @@ def _relations(node: Filter) -> Iterator[Within | Some]:
     elif isinstance(node, And | Or):
         for part in node.parts:
             yield from _relations(part)
-
-
-def _bytes(view: View) -> int:
-    found = view.get_statistics()
-    return int(found["n_bytes_array_containers"] + found["n_bytes_run_containers"] + found["n_bytes_bitset_containers"])

@@ -16,7 +16,7 @@ from hashlib import sha256
 from typing import Any
 
 import msgspec
-from attrs import field, frozen, mutable
+from attrs import Factory, field, frozen, mutable
 
 from offlinekit.authority.cache import Cache
 from offlinekit.authority.evaluating import Evaluator
@@ -25,6 +25,7 @@ from offlinekit.authority.previewing import Sizes, inline_bytes
 from offlinekit.authority.token import Token, open_token, seal
 from offlinekit.contents import differing
 from offlinekit.exceptions import FilterError, ProtocolError
+from offlinekit.expr.resolve import cut
 from offlinekit.nodes import Const, Filter
 from offlinekit.offer import Offer
 from offlinekit.protocol import messages as m
@@ -33,7 +34,7 @@ from offlinekit.protocol.state import state_digest
 from offlinekit.schema import Schema
 from offlinekit.selection import Plan, Selection, Source, Step, plan_of
 from offlinekit.store.port import AuthorityStore, Snapshot
-from offlinekit.view import View, digest, pack_view, unpack_view
+from offlinekit.view import View, digest, pack_view, unpack_view, weight
 
 __all__ = ["Asker", "Puller"]
 
@@ -43,6 +44,7 @@ DURABLE_S = 7 * 86_400.0
 INLINE_ROWS = 5000
 IMPLICIT_MAX = 1_000_000  # records that a device made in thirty days
 SNAPSHOT_AGE_S = 0.25
+PLANS_BYTES, VIEWS_BYTES = 32 << 20, 64 << 20
 _GRAIN_S = 86_400.0
 
 
@@ -96,6 +98,7 @@ class _Asked:
     fields: Mapping[str, Sequence[str]]
     plan: Plan
     implicit: Mapping[str, View]
+    found: dict[int, View] = Factory(dict)
 
 
 @frozen
@@ -120,7 +123,8 @@ class Puller:
         self.store, self.schema, self.offer, self.scopes, self.files = store, schema, offer, scopes, files
         self.tables: Cache[tuple[bytes, bytes], m.Table] = Cache(4096)
         self.selections: Cache[tuple[bytes, bytes], Selection] = Cache(4096)
-        self.views: Cache[tuple[bytes, bytes], View] = Cache(1024)
+        self.plans: Cache[tuple[bytes, bytes, float], Plan] = Cache(PLANS_BYTES, Plan.weight)
+        self.views: Cache[tuple[bytes, bytes], View] = Cache(VIEWS_BYTES, weight)
         self.counts: dict[str, int] = {}
         self.own = Evaluator(store.now, self._count)
         self.inline_rows, self.guard_held = INLINE_ROWS, GUARD_HELD
@@ -128,11 +132,12 @@ class Puller:
 
     def forget(self) -> None:
         """Empties the caches, as a restart does."""
-        for cache in (self.tables, self.selections, self.views, self.own):
+        for cache in (self.tables, self.selections, self.plans, self.views, self.own):
             cache.clear()
 
-    def _count(self, what: str) -> None:
-        self.counts[what] = self.counts.get(what, 0) + 1
+    def _count(self, what: str, collection: str = "") -> None:
+        for name in (what, f"{what}: {collection}") if collection else (what,):
+            self.counts[name] = self.counts.get(name, 0) + 1
 
     # -- what is asked
 
@@ -141,6 +146,7 @@ class Puller:
         table = self._table(request, asker, fields)
         if table is None:
             return m.NeedState()
+        preview = isinstance(request, m.Preview)
         if isinstance(request, m.Preview):  # what is saved does not matter, and may be offered no longer
             selection: Selection | None = self.decode(request.candidate, asker)
         else:
@@ -148,7 +154,7 @@ class Puller:
         if selection is None:
             return m.NeedSelection()
         now = self.store.now()
-        if selection.until is not None and now >= selection.until and not isinstance(request, m.Preview):
+        if selection.until is not None and now >= selection.until and not preview:
             return m.Expired(until=selection.until, now=now)
         tokens = _Tokens.of(table.groups, self.store.secret)
         known = {t.cursor for t in tokens.all} | ({request.witness} if request.witness else set())
@@ -165,7 +171,7 @@ class Puller:
                 return m.NewHistory()
             confirmed = device is not None and device.confirmed_until > now
             bounds = _bounds_time(now, tokens.all)
-            plan = plan_of(self.schema, self.offer, self.scopes, selection, asker.claims, bounds)
+            plan = self._plan(selection, selection.digest if preview else table.selection, asker, bounds)
             implicit = _implicit(table)
             asked = _Asked(request, asker, table, selection, snapshot, bounds, tokens, fields, plan, implicit)
             return self._preview(asked, request) if isinstance(request, m.Preview) else self._pull(asked, confirmed)
@@ -196,6 +202,11 @@ class Puller:
         self.selections.put(key, selection)
         return selection
 
+    def _plan(self, selection: Selection, digest_: bytes, asker: Asker, now: float) -> Plan:
+        """What the selection means for the asker; nothing in it is cut finer than to the hour."""
+        key = (asker.key, digest_, cut(now, "hour", selection.zone).timestamp())
+        return self.plans.made(key, lambda: plan_of(self.schema, self.offer, self.scopes, selection, asker.claims, now))
+
     def decode(self, data: bytes, asker: Asker) -> Selection:
         """The selection of a request, which only its own user may have made."""
         selection = Selection.decode(data, self.schema, self.offer)
@@ -217,6 +228,12 @@ class Puller:
         return found
 
     def _term(self, asked: _Asked, term: Source | Step) -> View:
+        """The records of a term of the plan, taken once for all that begin with it; not to be changed."""
+        if id(term) not in asked.found:
+            asked.found[id(term)] = self._evaluated(asked, term)
+        return asked.found[id(term)]
+
+    def _evaluated(self, asked: _Asked, term: Source | Step) -> View:
         snapshot, scopes = asked.snapshot, asked.plan.scopes
         if isinstance(term, Step):
             return snapshot.step(term, self._term(asked, term.origin), scopes)
@@ -237,7 +254,7 @@ class Puller:
 
     def _scope_key(self, asked: _Asked, collection: str, view_digest: bytes) -> tuple[bytes, bytes]:
         """Views are cached by scope and digest: by the digest alone, somebody else's ordinals would leak through `drop`."""
-        return asked.asker.key + collection.encode(), view_digest
+        return asked.plan.own_hash(Source(collection, Const(True))), view_digest
 
     def _held(self, asked: _Asked, group: m.GroupState, collection: str) -> View | None:
         """V, from the cache if a token vouches for it, else from the request; None: the device must be asked."""

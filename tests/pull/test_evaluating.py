@@ -152,7 +152,7 @@ def test_what_is_moved_on_equals_the_full_evaluation_at_every_cursor(
     writer: PlainWriter, first: list[str], bound: dict[str, Filter], sources: tuple[Source, ...],
     steps: list[tuple[bool, list[str], str]],
 ) -> None:  # fmt: skip
-    evaluator, plan = Evaluator(lambda: 0.0, lambda what: None), Plan(bound, {})
+    evaluator, plan = Evaluator(lambda: 0.0, lambda what, collection: None), Plan(bound, {})
 
     def look(snapshot: Snapshot) -> None:
         for source in sources:
@@ -188,7 +188,7 @@ class Told:
         self.store.bind(SCHEMA)
         self.counts: Counter[str] = Counter()
         self.seconds, self.time = 0.0, 0.0
-        self.evaluator = Evaluator(self.now, lambda what: self.counts.update([what]))
+        self.evaluator = Evaluator(self.now, lambda what, collection: self.counts.update([what]))
         for n in range(40):
             self.order(n, 0)
 

@@ -244,6 +244,8 @@ class SQLiteStore:
         if not condition:
             return View()
         known = self._unfit.get(collection)
+        if known is not None and known[0] == snapshot.cursor:
+            return known[1]
         sql = (
             f"SELECT s.ordinal FROM {side_table(collection)} s JOIN {quote(collection)} t ON "
             f"{Reader(snapshot.db, self.schema, {}, self._collations).joined(self.schema.info(collection), 's', 't')}"
