@@ -106,7 +106,10 @@ class Outcome:
 
 @frozen
 class PartDelta:
-    """The difference of one collection: rows of (ordinal, field, …), ordinals to drop, and what the view is afterwards."""
+    """The difference of one collection: rows of (ordinal, field, …), ordinals to drop, and what the view is afterwards.
+
+    `image`: it is the difference to an image that comes with it, and not to what is held.
+    """
 
     digest: bytes
     put: Sequence[Sequence[Value]] = ()
@@ -114,6 +117,7 @@ class PartDelta:
     added_fields: tuple[str, ...] = ()
     added: Sequence[Sequence[Value]] = ()
     in_file: int = 0
+    image: bool = False
 
 
 @frozen

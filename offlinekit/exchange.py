@@ -10,7 +10,6 @@ generator may be thrown away at any step. Everything durable happens in the stor
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Generator, Mapping, Sequence
 from hashlib import sha256
 from typing import Any, TypeAlias
@@ -18,6 +17,7 @@ from typing import Any, TypeAlias
 import msgspec
 from attrs import Factory, field, frozen, mutable
 
+from offlinekit.arriving import Arrivals, Arriving, Download, question_of
 from offlinekit.exceptions import NotAllowed, NotOffered, OfflinekitError, ProtocolError, RefusalCode, TransportError
 from offlinekit.expr import encode_filter
 from offlinekit.progress import Expected, Progress
@@ -31,8 +31,7 @@ from offlinekit.schema import NAME_MAX
 from offlinekit.selection import Selection
 from offlinekit.store.recorder import recorded
 from offlinekit.store.sqlite.applying import apply_answer
-from offlinekit.store.sqlite.groups import Group
-from offlinekit.store.sqlite.incoming import Incoming
+from offlinekit.store.sqlite.generations import image_layout
 from offlinekit.store.sqlite.pending import Unanswered, unanswered
 from offlinekit.store.sqlite.replica_store import ReplicaStore
 from offlinekit.store.sqlite.replica_sync import (
@@ -55,7 +54,6 @@ __all__ = ["Effect", "Exchanger", "Fetch", "Moved", "Previewed", "Pushed", "Send
 
 ROUNDS_MAX = 8
 RETRY_AFTER_S_MAX = 3600.0  # nobody who answers can silence a device for longer
-_FILE_NAME = re.compile(r"[0-9a-f]{32}")
 
 
 @frozen
@@ -108,22 +106,6 @@ class Previewed:
     leaving: tuple[Unanswered, ...] = ()
 
 
-@frozen
-class _Arriving:
-    """An answer whose file is on its way: what the request started from, and the small values of when the answer came.
-
-    `pulled` is when an answer came before: another one that comes while the fetching is interrupted is the newer one.
-    """
-
-    start: Held
-    answer: m.Delta
-    meta: dict[str, Any]
-    pulled: float | None
-    incoming: Incoming
-    expected: Expected
-
-
-_Question: TypeAlias = tuple[bytes, tuple[Group, ...], bytes, bytes]
 PullSteps: TypeAlias = Generator[Effect, bytes, Moved]
 PushSteps: TypeAlias = Generator[Effect, bytes, Pushed]
 Steps: TypeAlias = Generator[Effect, bytes, Any]
@@ -135,7 +117,8 @@ class Exchanger:
     def __init__(self, store: ReplicaStore, program: str = "", progress: Callable[[Progress], None] | None = None) -> None:
         self.store, self.program = store, program
         self.progress = progress or (lambda progress: None)
-        self._arriving: dict[_Question, _Arriving] = {}
+        self.arrivals = Arrivals(store)
+        self.adopts_images = True  # whether the line is fast enough for files with indexes in them
 
     def _common(self, device: bytes) -> dict[str, Any]:
         return {"version": PROTOCOL_VERSION, "device": device, "identity": self.store.identity,
@@ -152,15 +135,15 @@ class Exchanger:
         """Asks for what changed and applies it: of what was loaded, or to `load` what comes next by priority.
 
         Whoever calls it again to load as long as there is more has everything at one point of the authority's history.
-        Where the fetching of a file was interrupted it goes on, once the same is to be asked again. To be resumed, a broken
-        connection is thrown into the generator as a TransportError; what else ends it forgets the file.
+        Where the fetching of a file was interrupted it goes on, once the same is to be asked again, also after a restart. What
+        was received is forgotten when an error shows that going on would not help.
         """
         return recorded(self.store, self, "pull", self._pull(report, load), {"load": load})
 
     def _pull(self, report: bool, load: bool) -> PullSteps:
         self.store.tidy()
         start = held(self.store, load=load)
-        arriving = self._resumable(start, load)
+        arriving = self.arrivals.find(start, held(self.store, load=not load))
         if arriving is not None:
             return (yield from self._arrive(arriving))
         told = self._report() if report else None
@@ -210,21 +193,22 @@ class Exchanger:
             **self._common(start.device), "state": self._state(start), "witness": start.witness,
             "awaited": list(start.awaited), **more,
         }  # fmt: skip
+        layout = {"layout": image_layout(self.store.schema)} if self.adopts_images and self.store.recorder is None else {}
         if not any(g.tokens for g in start.groups):
-            common |= {"table": table, "selection": start.selection}  # nobody can know this state yet
+            common |= {"table": table, "selection": start.selection, **layout}  # nobody can know this state yet
         named, compared = set[str](), dict[str, set[int]]()
         for _ in range(ROUNDS_MAX):
             data = yield Send(encode(kind(**common)), lambda here, size: self.progress(Progress("downloading", here, size)))
             answer = decode_answer(data)
             if isinstance(answer, m.NeedState):
-                common["table"] = table
+                common |= {"table": table, **layout}
             elif isinstance(answer, m.NeedSelection):
-                common |= {"table": table, "selection": start.selection}
+                common |= {"table": table, "selection": start.selection, **layout}
             elif isinstance(answer, m.NeedView):
                 named |= set(answer.collections)
                 for name, ranges in answer.contents.items():
                     compared.setdefault(name, set()).update(ranges)
-                common |= {"table": table, **self._held(named, compared)}
+                common |= {"table": table, **self._held(named, compared), **layout}
             elif isinstance(answer, m.NeedSchema):
                 common["fields"] = field_lists(self.store, answer.projections)
             else:
@@ -256,67 +240,52 @@ class Exchanger:
             return Moved("stale")
         _check_all_there(start, answer.groups)
         meta = {**self._meta(start, answer.now), "claims": answer.claims}  # of now: a file may be on its way for hours
-        if answer.file is None:
-            return self._apply(start, answer, meta, None, _expected(answer, size))
-        pulled, question = self.store.meta("pulled", self.store.reader()), _question(start)
-        self._forget(question)
-        incoming = self._incoming(answer.file)
-        self._arriving[question] = _Arriving(start, answer, meta, pulled, incoming, _expected(answer, answer.file.size))
-        return (yield from self._arrive(self._arriving[question]))
+        if not answer.files():
+            expected = _expected(answer, size)
+            written = dict.fromkeys(expected.records, 0)
+            return self._apply(start, answer, meta, written, lambda: expected.applying(written))
+        return (yield from self._arrive(self.arrivals.begin(start, answer, meta)))
 
-    def _arrive(self, it: _Arriving) -> PullSteps:
-        """Fetches what is missing of a file and applies the answer; a broken connection leaves what is here for the next pull."""
-        assert it.answer.file is not None
+    def _arrive(self, it: Arriving) -> PullSteps:
+        """Fetches what is missing of the files and applies the answer; a broken connection leaves them to the next pull."""
         interrupted = False
         try:
             if not (yield from self._fetch(it)):
                 return Moved("cancelled")
+            it.complete()
             overtaken = self.store.meta("pulled", self.store.reader()) != it.pulled
             meta = {n: v for n, v in it.meta.items() if n == "selected" or not overtaken}
-            path = it.incoming.unpack()
-            if self.store.recorder is not None:
+            if self.store.recorder is not None and it.answer.file is not None:
                 filed = [c for g in it.answer.groups for c, p in g.collections.items() if p.in_file]
-                self.store.recorder.filed(it.answer.file.name, path, filed)
-            return self._apply(it.start, it.answer, meta, path, it.expected)
+                self.store.recorder.filed(it.answer.file.name, it.pieces, filed)
+            written = dict.fromkeys(it.expected, 0)
+            return self._apply(it.start, it.answer, meta, written, lambda: it.applying(written), it)
+        except GeneratorExit:
+            interrupted = True
+            raise
         except TransportError as error:
             interrupted = error.retryable
             raise
         finally:
             if not interrupted:
-                self._forget(_question(it.start))
+                self.arrivals.forget(question_of(it.start))
 
-    def _resumable(self, start: Held, load: bool) -> _Arriving | None:
-        """The file that answers what is to be asked. It waits while others are asked for; who asks no more gives it up."""
-        if self._arriving:
-            asked = (_question(start), _question(held(self.store, load=not load)))
-            for question in [q for q in self._arriving if q not in asked]:
-                self._forget(question)
-        return self._arriving.get(_question(start))
-
-    def _forget(self, question: _Question) -> None:
-        arriving = self._arriving.pop(question, None)
-        if arriving is not None:
-            arriving.incoming.close()
-
-    def forget(self) -> None:
-        """Gives up the files whose fetching was interrupted."""
-        for question in list(self._arriving):
-            self._forget(question)
-
-    def _apply(self, start: Held, answer: m.Delta, meta: dict[str, Any], path: str | None, expected: Expected) -> Moved:
-        store, written = self.store, dict.fromkeys(expected.records, 0)
+    def _apply(self, start: Held, answer: m.Delta, meta: dict[str, Any], written: dict[str, int],
+               progress: Callable[[], Progress], it: Arriving | None = None) -> Moved:  # fmt: skip
+        store = self.store
 
         def told(collection: str, count: int) -> None:
             written[collection] = count
-            self.progress(expected.applying(written))
+            self.progress(progress())
 
         if written:
-            self.progress(expected.applying(written))
+            self.progress(progress())
         applied = apply_answer(
             store,
             start.groups,
             map(group_delta, answer.groups),
-            path,
+            it.pieces if it and answer.file else None,
+            builds=it.builds if it else None,
             settled=answer.receipts,
             also=meta,
             witness=start.witness,
@@ -328,31 +297,22 @@ class Exchanger:
         take_receipts(store, answer.receipts, meta, answer.durable_through, complete=start.complete)
         if start.verify and start.complete:
             finish_verification(store, start.verify, applied.put, applied.drop)
-        size = answer.file.size if answer.file else 0
-        kind = "bulk" if answer.file else "delta"
+        kind, size = ("bulk", it.size) if it else ("delta", 0)
         return Moved(kind, applied.put, applied.drop, size, answer.unfit, more=not start.complete)
 
-    def _incoming(self, manifest: m.Manifest) -> Incoming:
-        """Where a file is collected; a name that the authority cannot have made is not asked for."""
-        if not _FILE_NAME.fullmatch(manifest.name):
-            raise ProtocolError(f"{manifest.name!r:.60} is no name of a file")
-        with self.store.locked():
-            return Incoming(self.store.path, size=manifest.size, raw_size=manifest.raw_size, chunk=manifest.chunk,
-                            digests=manifest.digests)  # fmt: skip
+    def _fetch(self, it: Arriving) -> Generator[Effect, bytes, bool]:
+        """Fetches what is missing of the files; False when the selection was edited meanwhile."""
+        for d in it.downloads:
 
-    def _fetch(self, it: _Arriving) -> Generator[Effect, bytes, bool]:
-        """Fetches what is missing of a file; False when the selection was edited meanwhile."""
-        assert it.answer.file is not None
-        name, incoming = it.answer.file.name, it.incoming
+            def arrived(here: int, _: int = 0, d: Download = d) -> None:
+                self.progress(it.progress(d, here))
 
-        def arrived(here: int, _: int = 0) -> None:
-            self.progress(it.expected.downloading(min(incoming.received + here, incoming.size)))
-
-        arrived(0)
-        while incoming.received < incoming.size:
-            incoming.take((yield Fetch(name, incoming.received, arrived)))
-            if selection_bytes(self.store, self.store.reader()) != it.start.selection:
-                return False
+            arrived(0)
+            while not d.incoming.ended:
+                it.take(d, (yield Fetch(d.manifest.name, d.incoming.received, arrived)))
+                if selection_bytes(self.store, self.store.reader()) != it.start.selection:
+                    return False
+            arrived(0)
         return True
 
     # -- push
@@ -427,18 +387,11 @@ def _table(start: Held) -> m.Table:
 
 
 def _expected(answer: m.Delta, size: int) -> Expected:
-    """What an answer of so many bytes brings: in its file, as the manifest says, or in the message, as its parts weigh."""
+    """What an answer of so many bytes brings in its message, as its parts weigh."""
     parts = {c: p for g in answer.groups for c, p in g.collections.items()}
-    counts = {c: p.in_file or len(p.put) + (0 if p.added is None else len(p.added.rows)) for c, p in parts.items()}
+    counts = {c: len(p.put) + (0 if p.added is None else len(p.added.rows)) for c, p in parts.items()}
     records = {c: n for c, n in counts.items() if n > 0}
-    if answer.file is not None:
-        return Expected.of(records, answer.file.parts, size)
     return Expected.of(records, ((c, len(msgspec.msgpack.encode(parts[c]))) for c in records), size)
-
-
-def _question(start: Held) -> _Question:
-    """What a file answers that is still on its way; another history makes another device of the replica."""
-    return start.device, start.groups, start.selection, start.verify
 
 
 def _check_all_there(start: Held, answered: Sequence[m.Group]) -> None:

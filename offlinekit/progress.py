@@ -63,25 +63,13 @@ class Expected:
 
     @classmethod
     def of(cls, records: Mapping[str, int], weights: Iterable[tuple[str, int]], size: int) -> Expected:
-        """Of an answer of `size` bytes; weights that make no sense give way to the counts of records."""
+        """Of an answer of `size` bytes, shared out by weights."""
         found = dict(weights)
-        if set(found) != set(records) or min(found.values(), default=0) < 0 or not any(found.values()):
-            found = dict(records)
         whole, before, sizes = sum(found.values()), 0, {}
         for name, weight in found.items():
             sizes[name] = size * (before + weight) // whole - size * before // whole
             before += weight
         return cls({name: records[name] for name in found}, sizes)
-
-    def downloading(self, received: int) -> Progress:
-        """So many bytes are here."""
-        parts, left = {}, received
-        for name, size in self.bytes.items():
-            here = max(0, min(size, left))
-            records = self.records[name]
-            parts[name] = CollectionProgress(records * here // size if size else records, records, here, size)
-            left -= size
-        return Progress("downloading", received, sum(self.bytes.values()), parts)
 
     def applying(self, written: Mapping[str, int]) -> Progress:
         """All bytes are here, and so many records of each collection are written."""

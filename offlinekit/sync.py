@@ -135,7 +135,7 @@ class Driver:
                 task.cancel()
             await asyncio.gather(*self._asked, return_exceptions=True)
             await self.transport.close()
-            await self._work(self.exchanger.forget)
+            await self._work(self.exchanger.arrivals.release)
             self._set(state="stopped", progress=None)
             for waiter in self._waiters:
                 if not waiter.future.done():
@@ -277,11 +277,13 @@ class Driver:
             while effect is not None:
                 if isinstance(effect, Fetch):
                     try:
+                        if self._stopping:
+                            raise Offline("the sync was stopped; it goes on from here")
                         if fetching and self._wake.is_set():
                             self._wake.clear()
                             await self._push_if_taken()
                         answer = await self._call(self.transport.fetch, effect.name, effect.offset, effect.arrived)
-                    except TransportError as error:  # raised again by the exchange, which will go on from here
+                    except (TransportError, ProtocolError) as error:  # raised again by the exchange, which may go on from here
                         effect = await self._work(steps.throw, error)
                         continue
                 else:

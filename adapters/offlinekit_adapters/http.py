@@ -11,7 +11,6 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit
 
-from offlinekit.authority.files import CHUNK
 from offlinekit.exceptions import (
     AuthenticationRequired,
     NotTheAuthority,
@@ -22,6 +21,7 @@ from offlinekit.exceptions import (
 )
 from offlinekit.protocol.codec import CONTENT_TYPE, WIRE_MAX
 from offlinekit.transport import Arrived
+from offlinekit.transport.port import PART_MAX
 
 try:
     import aiohttp
@@ -69,7 +69,7 @@ class HTTP:
         if not _NAME.fullmatch(name):
             raise ProtocolError("that is no name of a file")
         url = f"{self.url}/files/{name}?offset={int(offset)}"
-        return await self._call("GET", url, None, CHUNK, self._fetch, arrived)
+        return await self._call("GET", url, None, PART_MAX, self._fetch, arrived)
 
     async def close(self) -> None:
         """Closes the connections."""

@@ -11,12 +11,12 @@ from collections.abc import Iterator, Mapping, Sequence
 import msgspec
 from attrs import frozen
 
-from offlinekit.authority.files import Files
 from offlinekit.compress import compress
 from offlinekit.nodes import Value
 from offlinekit.protocol import messages as m
 from offlinekit.schema import CollectionInfo
 from offlinekit.store.port import Snapshot
+from offlinekit.store.sqlite.bulk import packed_rows
 from offlinekit.store.sqlite.held_size import held_size
 from offlinekit.view import View, pack_view
 
@@ -40,12 +40,11 @@ class Sizes:
     """Estimates of one snapshot."""
 
     snapshot: Snapshot
-    files: Files
 
-    def sent(self, collection: str, fields: Sequence[str], put: View, drop: View) -> int:
+    def sent(self, info: CollectionInfo, fields: Sequence[str], put: View, drop: View) -> int:
         """Bytes of records in a compressed file, and of the ordinals to drop."""
-        rows = list(self._sample(collection, fields, put, ROWS_SENT))
-        size = self.files.weigh([(collection, fields, rows)]) * len(put) // len(rows) if rows else 0
+        rows = list(self._sample(info.name, fields, put, ROWS_SENT))
+        size = sum(map(len, packed_rows(info, fields, rows))) * len(put) // len(rows) if rows else 0
         return size + len(compress(pack_view(drop)))
 
     def held(self, info: CollectionInfo, view: View) -> int:

@@ -12,12 +12,14 @@ ordinals that this history never issued are dropped like others.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from hashlib import sha256
 from typing import Any
 
 import msgspec
-from attrs import Factory, field, frozen, mutable
+from attrs import Factory, frozen, mutable
 
+from offlinekit.authority.answering import Answering, Asked, Difference
 from offlinekit.authority.cache import Cache
 from offlinekit.authority.evaluating import Evaluator
 from offlinekit.authority.files import Files
@@ -29,7 +31,6 @@ from offlinekit.expr.resolve import cut
 from offlinekit.nodes import Const, Filter
 from offlinekit.offer import Offer
 from offlinekit.protocol import messages as m
-from offlinekit.protocol.codec import INLINE_MAX
 from offlinekit.protocol.state import state_digest
 from offlinekit.schema import Schema
 from offlinekit.selection import Plan, Selection, Source, Step, plan_of
@@ -41,7 +42,6 @@ __all__ = ["Asker", "Puller"]
 GUARD_HELD = 1000
 DETAILS_MAX = 128  # ranges whose records' marks are worth another round; where more differ, whole ranges are sent
 DURABLE_S = 7 * 86_400.0
-INLINE_ROWS = 5000
 IMPLICIT_MAX = 1_000_000  # records that a device made in thirty days
 SNAPSHOT_AGE_S = 0.25
 PLANS_BYTES, VIEWS_BYTES = 32 << 20, 64 << 20
@@ -92,6 +92,7 @@ class _Asked:
     asker: Asker
     table: m.Table
     selection: Selection
+    opened: ExitStack
     snapshot: Snapshot
     now: float
     tokens: _Tokens
@@ -99,19 +100,6 @@ class _Asked:
     plan: Plan
     implicit: Mapping[str, View]
     found: dict[int, View] = Factory(dict)
-
-
-@frozen
-class _Difference:
-    """What changes in one collection, of which `held` records were held; in `unknown` ranges rather more than must be."""
-
-    held: int
-    new: View
-    put: View
-    drop: View
-    added_fields: tuple[str, ...] = ()
-    added: View = field(factory=View)
-    unknown: Sequence[int] = ()
 
 
 class Puller:
@@ -127,13 +115,23 @@ class Puller:
         self.views: Cache[tuple[bytes, bytes], View] = Cache(VIEWS_BYTES, weight)
         self.counts: dict[str, int] = {}
         self.own = Evaluator(store.now, self._count)
-        self.inline_rows, self.guard_held = INLINE_ROWS, GUARD_HELD
+        self.guard_held = GUARD_HELD
+        self.answering = Answering(store, schema, files, self._count)
         self._claims = sorted(offer.claims())
 
     def forget(self) -> None:
         """Empties the caches, as a restart does."""
         for cache in (self.tables, self.selections, self.plans, self.views, self.own):
             cache.clear()
+
+    @property
+    def inline_rows(self) -> int:
+        """Records that a message may hold."""
+        return self.answering.inline_rows
+
+    @inline_rows.setter
+    def inline_rows(self, count: int) -> None:
+        self.answering.inline_rows = count
 
     def _count(self, what: str, collection: str = "") -> None:
         for name in (what, f"{what}: {collection}") if collection else (what,):
@@ -163,7 +161,8 @@ class Puller:
             """Not older than anything the device has seen: neither of its cursors, nor its own accepted mutations."""
             return all(map(snapshot.honoured, known)) and snapshot.receipts(request.awaited) == set(request.awaited)
 
-        with self.store.snapshot(age_s=self.snapshot_age_s, enough=enough) as snapshot:
+        with ExitStack() as opened:
+            snapshot = opened.enter_context(self.store.snapshot(age_s=self.snapshot_age_s, enough=enough))
             device = snapshot.device(request.device)
             if device is not None and device.revoked:
                 return m.Revoked()
@@ -173,7 +172,7 @@ class Puller:
             bounds = _bounds_time(now, tokens.all)
             plan = self._plan(selection, selection.digest if preview else table.selection, asker, bounds)
             implicit = _implicit(table)
-            asked = _Asked(request, asker, table, selection, snapshot, bounds, tokens, fields, plan, implicit)
+            asked = _Asked(request, asker, table, selection, opened, snapshot, bounds, tokens, fields, plan, implicit)
             return self._preview(asked, request) if isinstance(request, m.Preview) else self._pull(asked, confirmed)
 
     def _table(self, request: m.Pull, asker: Asker, fields: Mapping[str, Sequence[str]]) -> m.Table | None:
@@ -290,16 +289,16 @@ class Puller:
                     found[collection] = view_digest
         return found
 
-    def _difference(self, asked: _Asked, collection: str, held: View) -> _Difference:
+    def _difference(self, asked: _Asked, collection: str, held: View) -> Difference:
         token, new = asked.tokens.by_collection.get(collection), self.members(asked, collection)
         put, both = new - held, new & held
         if token is None or asked.request.verify:
             contents = (asked.request.contents or {}).get(collection)
             if contents is None:
-                return _Difference(len(held), new, View(new), held - new)
+                return Difference(len(held), new, View(new), held - new)
             rows = asked.snapshot.rows(collection, asked.fields[collection], both)
             others, unknown = differing(rows, contents.ranges, contents.records)
-            return _Difference(len(held), new, put | others, held - new, unknown=unknown)
+            return Difference(len(held), new, put | others, held - new, unknown=unknown)
         put |= both & asked.snapshot.changed(collection, token.cursor)  # not touched: that would tell of hidden fields
         if token.projection != asked.request.projection:
             before = (self.store.projection(token.projection) or {}).get(collection)
@@ -307,10 +306,10 @@ class Puller:
                 put = View(new)
             elif gained := tuple(f for f in asked.fields[collection] if f not in before):
                 self._count("added fields")
-                return _Difference(len(held), new, put, held - new, gained, both - put)
-        return _Difference(len(held), new, put, held - new)
+                return Difference(len(held), new, put, held - new, gained, both - put)
+        return Difference(len(held), new, put, held - new)
 
-    def _differences(self, asked: _Asked) -> tuple[dict[int, dict[str, bytes]], dict[str, _Difference]] | m.NeedView:
+    def _differences(self, asked: _Asked) -> tuple[dict[int, dict[str, bytes]], dict[str, Difference]] | m.NeedView:
         """For each group what is unchanged, and for each other collection the difference; or what is missing to tell it."""
         same = {n: self._unchanged(asked, g) for n, g in enumerate(asked.table.groups)}
         held: dict[str, View] = {}
@@ -348,7 +347,7 @@ class Puller:
         if not confirmed and (back := self._guard(asked, differences)):
             self._count("held_back")
             return back
-        parts, manifest = self._parts(asked, differences)
+        parts, in_file = self.answering.parts(_asked_of(asked), differences)
         groups = []
         for n, group in answered.items():
             of_group = {c: parts.get(c) or m.Part(digest=same[n][c]) for c in group.collections}
@@ -358,13 +357,19 @@ class Puller:
             )  # fmt: skip
             groups.append(m.Group(collections=of_group, token=seal(token, self.store.secret), cursor=asked.snapshot.cursor))
         self._remember(asked, groups, differences)
-        self._count("bulk" if manifest else "delta")
+        self._count("bulk" if in_file else "delta")
         claims = {name: asked.asker.claims[name] for name in self._claims if name in asked.asker.claims}
         unfit = sum(len(d.drop & asked.snapshot.unfit(c)) for c, d in differences.items())  # of others, nothing is told
-        return m.Delta(state=asked.request.state, groups=groups, file=manifest, claims=claims, unfit=unfit,
-                       now=self.store.now(), durable_through=durable, receipts=receipts)  # fmt: skip
+        delta = m.Delta(state=asked.request.state, groups=groups, claims=claims, unfit=unfit, now=self.store.now(),
+                        durable_through=durable, receipts=receipts)  # fmt: skip
+        if not in_file:
+            return delta
+        # From here on the snapshot belongs to whoever makes the file.
+        pieces = ((c, p) for c, view in in_file.items() for c, p in asked.snapshot.pieces(c, asked.fields[c], view))
+        manifest = self.files.make(asked.asker.identity, self.store.now(), pieces, asked.opened.pop_all().close)
+        return msgspec.structs.replace(delta, file=manifest)
 
-    def _guard(self, asked: _Asked, differences: Mapping[str, _Difference]) -> m.HeldBack | None:
+    def _guard(self, asked: _Asked, differences: Mapping[str, Difference]) -> m.HeldBack | None:
         for collection, d in differences.items():
             token = asked.tokens.by_collection.get(collection)
             if token is not None and token.selection != asked.table.selection:
@@ -373,38 +378,7 @@ class Puller:
                 return m.HeldBack(collection=collection, held=d.held, drop=len(d.drop))
         return None
 
-    def _parts(self, asked: _Asked, differences: Mapping[str, _Difference]) -> tuple[dict[str, m.Part], m.Manifest | None]:
-        """The parts of an answer; what does not fit a message goes into one file, written in this snapshot."""
-        inline = self._inline(asked, differences)
-        if inline is not None:
-            return inline, None
-        snapshot, fields = asked.snapshot, asked.fields
-        parts: dict[str, m.Part] = {}
-        in_file = {c: d.put | d.added for c, d in differences.items() if d.put or d.added}
-        tables = ((c, fields[c], snapshot.rows(c, fields[c], view)) for c, view in in_file.items())
-        manifest = self.files.make(asked.asker.identity, self.store.now(), tables)
-        for c, d in differences.items():
-            n = len(in_file.get(c, ()))
-            parts[c] = m.Part(digest=digest(d.new), drop=pack_view(d.drop), in_file=n)
-        return parts, manifest
-
-    def _inline(self, asked: _Asked, differences: Mapping[str, _Difference]) -> dict[str, m.Part] | None:
-        """The parts with their records in them, or None when they do not fit a message."""
-        snapshot, fields = asked.snapshot, asked.fields
-        if sum(len(d.put) + len(d.added) for d in differences.values()) > self.inline_rows:
-            return None
-        parts, size = {}, 0
-        for c, d in differences.items():
-            put = [list(row) for row in snapshot.rows(c, fields[c], d.put)]
-            added = None
-            if d.added_fields:
-                rows = [list(row) for row in snapshot.rows(c, d.added_fields, d.added)]
-                added = m.Added(fields=list(d.added_fields), rows=rows)
-            parts[c] = m.Part(digest=digest(d.new), drop=pack_view(d.drop), put=put, added=added)
-            size += len(msgspec.msgpack.encode(parts[c]))
-        return parts if size <= INLINE_MAX else None
-
-    def _remember(self, asked: _Asked, groups: list[m.Group], differences: Mapping[str, _Difference]) -> None:
+    def _remember(self, asked: _Asked, groups: list[m.Group], differences: Mapping[str, Difference]) -> None:
         for collection, d in differences.items():
             self.views.put(self._scope_key(asked, collection, digest(d.new)), d.new)
         answered = {tuple(sorted(g.collections)): g for g in groups}
@@ -428,7 +402,7 @@ class Puller:
             return found
         same, differences = found
         new = {c: self.members(asked, c) for group in same.values() for c in group} | {c: d.new for c, d in differences.items()}
-        inline, sizes = self._inline(asked, differences), Sizes(asked.snapshot, self.files)
+        inline, sizes = self.answering.inline(_asked_of(asked), differences), Sizes(asked.snapshot)
         weights = {} if inline is None else inline_bytes(inline)
         parts = {}
         for c, view in new.items():
@@ -437,10 +411,15 @@ class Puller:
                 parts[c] = m.PreviewPart(hold=len(view), disk=held)
                 continue
             put = d.put if inline is not None else d.put | d.added  # added fields of records held come with the whole record
-            bytes_ = weights[c] if inline is not None else sizes.sent(c, asked.fields[c], put, d.drop)
+            bytes_ = weights[c] if inline is not None else sizes.sent(self.schema.info(c), asked.fields[c], put, d.drop)
             leaving = pack_view(unpack_view(request.pending.get(c, b"")) & d.drop)
             parts[c] = m.PreviewPart(fetch=len(put), drop=len(d.drop), hold=len(view), bytes=bytes_, disk=held, leaving=leaving)
         return m.Previewed(collections=parts)
+
+
+def _asked_of(asked: _Asked) -> Asked:
+    """What matters of a pull for how its answer travels."""
+    return Asked(asked.request, asked.asker.identity, asked.snapshot, asked.fields, asked.plan)
 
 
 def _implicit(table: m.Table) -> dict[str, View]:

@@ -21,7 +21,8 @@ from typing import Any, TypeVar
 import msgspec
 from attrs import evolve
 
-from offlinekit.authority.files import Files
+from offlinekit.authority.files import LIMIT as FILES_LIMIT
+from offlinekit.authority.files import Background, Files, in_background
 from offlinekit.authority.hooks import Hook, Transaction, Writes, make_intent
 from offlinekit.authority.pulling import SNAPSHOT_AGE_S, Asker, Puller
 from offlinekit.authority.pushing import Pusher
@@ -68,15 +69,16 @@ class Authority:
 
     `scopes` maps collections to filters over the verified claims (`everything` is written out); a collection without one
     is neither readable nor writable. `conflicts` maps collections to a policy: "reject" (default), "authority_wins" or
-    `MergeFields(…)`. `files` is the folder for large answers; processes that serve one store share it. A pull may miss what
-    others have committed in the last `snapshot_age_s` seconds, never what its own device has sent; with 0 it misses nothing,
-    and each takes a snapshot of its own.
+    `MergeFields(…)`. `files` is the folder for large answers, of about `files_limit` bytes; processes that serve one store share
+    it. `background` makes them: in a thread of its own for each. A pull may miss what others have committed in the last
+    `snapshot_age_s` seconds, never what its own device has sent; with 0 it misses nothing, and each takes a snapshot of its own.
     """
 
     def __init__(
         self, store: AuthorityStore, schema: Schema, *, offer: Offer | None = None,
         scopes: Mapping[type[Collection], Filter], conflicts: Mapping[type[Collection], Policy] | None = None,
-        files: str | None = None, snapshot_age_s: float = SNAPSHOT_AGE_S, random: RandomBytes = secrets.token_bytes,
+        files: str | None = None, files_limit: int = FILES_LIMIT, snapshot_age_s: float = SNAPSHOT_AGE_S,
+        random: RandomBytes = secrets.token_bytes, background: Background = in_background,
     ) -> None:  # fmt: skip
         self.store, self.schema, self.offer = store, schema, offer or Offer()
         self.offer.check(schema)
@@ -86,7 +88,7 @@ class Authority:
         for name, policy in policies.items():
             check_policy(schema.collections[name], policy)
         store.bind(schema)
-        self._files = Files(files, random)
+        self._files = Files(files, store.secret, random, background=background, limit=files_limit)
         self.puller = Puller(store, schema, self.offer, self.scopes, self._files, snapshot_age_s)
         self.pusher = Pusher(store, schema, self.offer, self.scopes, policies, random)
         named = {name for scope in self.scopes.values() for name in names_used(scope, Claim)}

@@ -123,7 +123,7 @@ class Contents(Struct, frozen=True, kw_only=True, omit_defaults=True):
 class Pull(Request, frozen=True, kw_only=True, omit_defaults=True, tag="pull"):
     """Asks for what changed. The optional parts are sent only when the authority asked for them.
 
-    `verify`: nothing that the device holds is taken for granted, whatever its tokens say.
+    `verify`: nothing that the device holds is taken for granted, whatever its tokens say. `layout` tells which images it adopts.
     """
 
     state: _Id
@@ -134,6 +134,7 @@ class Pull(Request, frozen=True, kw_only=True, omit_defaults=True, tag="pull"):
     views: dict[str, bytes] | None = None
     verify: bool = False
     contents: dict[str, Contents] | None = None
+    layout: bytes = b""
 
 
 class Preview(Pull, frozen=True, kw_only=True, omit_defaults=True, tag="preview"):
@@ -203,10 +204,25 @@ class Added(Struct, frozen=True, kw_only=True, omit_defaults=True):
     rows: list[list[Any]]
 
 
+class Manifest(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A file to fetch, which consists of pieces, see `store/pieces.py`. `size` is 0 while it is still being made.
+
+    `parts` tells how many of these bytes each collection takes, in the order of the file: to show progress by, nothing else. Of
+    an image `raw_size` is what it takes on disk, and `records` how many are in it.
+    """
+
+    name: str
+    size: _Count = 0
+    parts: list[tuple[str, _Count]] = field(default_factory=list)
+    raw_size: _Count = 0
+    records: _Count = 0
+
+
 class Part(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One collection of a delta: (ordinal, field, …) of each record to put, a bitmap to drop, the digest of the new view.
 
-    With `in_file` the records to put stand in the delta's file instead.
+    With `in_file` the records to put stand in the delta's file instead. With an `image` the device takes that for what it held:
+    put and drop are the difference to it.
     """
 
     digest: bytes
@@ -214,6 +230,7 @@ class Part(Struct, frozen=True, kw_only=True, omit_defaults=True):
     drop: bytes = b""
     added: Added | None = None
     in_file: _Count = 0
+    image: Manifest | None = None
 
 
 class Group(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -222,20 +239,6 @@ class Group(Struct, frozen=True, kw_only=True, omit_defaults=True):
     collections: dict[str, Part]
     token: bytes
     cursor: bytes
-
-
-class Manifest(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A file to fetch: `size` bytes as sent (zstd), cut into chunks of `chunk` bytes, each with 16 bytes of SHA-256.
-
-    `parts` tells how many of these bytes each collection takes, in the order of the file: to show progress by, nothing else.
-    """
-
-    name: str
-    size: _Count
-    raw_size: _Count
-    chunk: _Count
-    digests: list[bytes]
-    parts: list[tuple[str, int]] = field(default_factory=list)
 
 
 class _Answered(_Message, frozen=True, kw_only=True, omit_defaults=True):
@@ -260,6 +263,11 @@ class Delta(_Answered, frozen=True, kw_only=True, omit_defaults=True, tag="delta
     file: Manifest | None = None
     claims: dict[str, Any] = field(default_factory=dict)
     unfit: int = 0
+
+    def files(self) -> list[tuple[Manifest, str]]:
+        """The files that belong to it: images with their collections, then the one with its records."""
+        images = [(p.image, c) for g in self.groups for c, p in g.collections.items() if p.image is not None]
+        return [*images, *([(self.file, "")] if self.file is not None else [])]
 
 
 class NeedState(_Message, frozen=True, kw_only=True, omit_defaults=True, tag="need_state"):

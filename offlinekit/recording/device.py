@@ -24,7 +24,8 @@ from offlinekit.protocol.codec import decode_answer, decode_request
 from offlinekit.recording.dump import digests, tables
 from offlinekit.recording.lines import LIMIT, Lines, Recording
 from offlinekit.recording.masks import Mask, Masks
-from offlinekit.store.sqlite.replica_files import bulk_rows, open_bulk
+from offlinekit.store.pieces import Piece
+from offlinekit.store.sqlite.bulk import piece_rows
 from offlinekit.store.sqlite.replica_store import ReplicaStore
 
 __all__ = ["FORMAT", "DeviceRecording", "asked", "finished", "mutations", "shown", "states"]
@@ -168,16 +169,12 @@ class DeviceRecording(Recording):
         self._write("verify")
 
     @_undisturbed
-    def filed(self, name: str, path: str, collections: Sequence[str]) -> None:
+    def filed(self, name: str, pieces: Callable[[str], Iterable[Piece]], collections: Sequence[str]) -> None:
         """Writes the records of a received file."""
-        fields = {c: self.store.schema.info(c).replicated for c in collections}
-        source = open_bulk(path, fields)
-        try:
-            for c, names in fields.items():
-                for rows in _batches(self.masks.row(c, names, row) for row in bulk_rows(source, c)):
-                    self._write("file", name=self.masks.opaque(name.encode()), collection=c, rows=rows)
-        finally:
-            source.close()
+        for info in map(self.store.schema.info, collections):
+            rows = (row for piece in pieces(info.name) for row in piece_rows(info, piece))
+            for batch in _batches(self.masks.row(info.name, info.replicated, row) for row in rows):
+                self._write("file", name=self.masks.opaque(name.encode()), collection=info.name, rows=batch)
 
     # -- exchanges
 
@@ -185,7 +182,7 @@ class DeviceRecording(Recording):
         """Numbers an exchange and who makes it; files that somebody began to fetch before the recording are given up."""
         if not any(by is maker for maker in self._makers):
             self._makers.append(by)
-            by.forget()
+            by.arrivals.forget_all()
         number, self._exchanges = self._exchanges, self._exchanges + 1
         maker = next(n for n, maker in enumerate(self._makers) if maker is by)
         self._begun[number] = {"by": maker, "kind": kind, "how": dict(how)}

@@ -3,7 +3,7 @@
 A **cursor** is opaque bytes: a point of the store's history together with the random mark that tells this history from another
 one, such as the time before a backup was restored. A **position** is an integer that grows with the commits of one history.
 All values are storage values (`kinds.py`). Every method is synchronous and may be called from any thread of a bounded pool;
-a snapshot or unit belongs to the thread that opened it.
+a snapshot is used by one thread at a time, a unit by the one that opened it.
 """
 
 from __future__ import annotations
@@ -86,6 +86,13 @@ class Snapshot(Protocol):
 
     def rows(self, collection: str, fields: Sequence[str], view: View) -> Iterator[Sequence[Value]]:
         """(ordinal, field, …) of each record of the view, in the order of ordinals."""
+        ...
+
+    def pieces(self, collection: str, fields: Sequence[str], view: View) -> Iterator[tuple[str, bytes]]:
+        """The same records as pieces that travel (`store/pieces.py`), each with the collection's name; memory is that of a piece.
+
+        They may be taken by another thread than the one that asked for them, as long as no other uses the snapshot.
+        """
         ...
 
     def query(self, query: Query, fields: Sequence[str], scopes: Scopes) -> tuple[list[Sequence[Value]], int | None]:

@@ -6,12 +6,13 @@ nothing of this costs anything.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol, TypeVar
 
 from offlinekit.changes import Mutation
-from offlinekit.exceptions import TransportError
+from offlinekit.exceptions import OfflinekitError, TransportError
+from offlinekit.store.pieces import Piece
 
 __all__ = ["Recordable", "Recorder", "recorded"]
 
@@ -42,8 +43,8 @@ class Recorder(Protocol):
         """The next pull is to verify."""
         ...
 
-    def filed(self, name: str, path: str, collections: Sequence[str]) -> None:
-        """A received file with records of these collections is unpacked there, and about to be applied."""
+    def filed(self, name: str, pieces: Callable[[str], Iterable[Piece]], collections: Sequence[str]) -> None:
+        """A received file with pieces of these collections is about to be applied."""
         ...
 
     def begun(self, by: Any, kind: str, how: Mapping[str, Any]) -> int:
@@ -101,7 +102,7 @@ def recorded(
             effect = take(step, given)
             try:
                 step, given = steps.send, (yield effect)
-            except TransportError as error:
+            except OfflinekitError as error:
                 step, given = steps.throw, error
     except StopIteration as stop:
         result: T = stop.value

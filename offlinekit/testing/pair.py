@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar, cast
 
 from offlinekit.authority import Authority
+from offlinekit.authority.files import at_once
 from offlinekit.conflict import Policy
 from offlinekit.exceptions import AuthenticationRequired, Offline, TransportError
 from offlinekit.exchange import Effect, Exchanger, Fetch
@@ -155,7 +156,7 @@ def linked_pair(
         place = folder or temporary
         store = SQLiteStore(os.path.join(place, "authority.db"), clock=clock)
         authority = Authority(store, schema, offer=offer, scopes=scopes, conflicts=conflicts, files=os.path.join(place, "files"),
-                              snapshot_age_s=0)  # fmt: skip  # what was written is seen by the next pull
+                              snapshot_age_s=0, background=at_once)  # fmt: skip  # what was written is seen by the next pull
         replica = Replica.open(os.path.join(place, "replica.db"), schema, offer=offer, identity=identity, zone=zone, clock=clock)
         try:
             yield Pair(authority, replica, clock, identity, dict(claims or {}))

@@ -22,7 +22,7 @@ import msgspec
 from attrs import frozen
 
 from offlinekit import exceptions
-from offlinekit.authority.files import Files
+from offlinekit.authority.files import Files, at_once
 from offlinekit.changes import encode_key
 from offlinekit.exceptions import OfflinekitError, ProtocolError, SchemaError, TransportError
 from offlinekit.exchange import Effect, Exchanger, Fetch, Send
@@ -35,6 +35,8 @@ from offlinekit.recording.lines import plain, read_lines
 from offlinekit.recording.masks import SOMEBODY
 from offlinekit.replica import Replica, Transaction
 from offlinekit.schema import Schema
+from offlinekit.store.pieces import Form, pack_piece
+from offlinekit.store.sqlite.bulk import packed_rows
 from offlinekit.store.sqlite.replica_files import owned
 from offlinekit.store.sqlite.replica_store import APPLYING
 from offlinekit.testing.pair import MovableClock
@@ -298,7 +300,7 @@ class _Files:
     """The received files of a recording, made anew of the records in them, in as many parts as they were received in."""
 
     def __init__(self, path: str | os.PathLike[str], schema: Schema, folder: str) -> None:
-        self._schema, self._files = schema, Files(folder, os.urandom)
+        self._schema, self._files = schema, Files(folder, bytes(32), os.urandom, background=at_once)
         self._rows: dict[bytes, dict[str, list[Any]]] = {}  # by label and collection
         self._parts: dict[bytes, int] = {}
         self._made: dict[str, tuple[int, int]] = {}  # by name: size, number of parts
@@ -311,10 +313,11 @@ class _Files:
     def manifest(self, label: bytes) -> dict[str, Any]:
         """Makes the file; one that never came in whole is filled with anything, and has a part more."""
         found, parts = self._rows.get(label), self._parts.get(label, 0)
-        tables: list[tuple[str, tuple[str, ...], list[Any]]] = [("padding", ("bytes",), [(1, os.urandom(1 << 16))])]
+        pieces = [("", pack_piece(Form.RECORDS, "", 1, os.urandom(1 << 16))[: 1 << 16])]  # and is never whole
         if found is not None:
-            tables = [(c, self._schema.info(c).replicated, rows) for c, rows in found.items()]
-        made = self._files.make(SOMEBODY, time.time(), tables)
+            infos = [(self._schema.info(c), rows) for c, rows in found.items()]
+            pieces = [(i.name, p) for i, rows in infos for p in packed_rows(i, i.replicated, rows)]
+        made = self._files.make(SOMEBODY, time.time(), pieces, lambda: None)
         self._made[made.name] = made.size, parts + (found is None)
         plain_manifest: dict[str, Any] = msgspec.to_builtins(made, builtin_types=(bytes,))
         return plain_manifest

@@ -21,7 +21,6 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import AbstractContextManager
 from typing import Any, ClassVar, Literal, Protocol, TypeAlias, TypeVar, get_args
 
-from offlinekit.authority.files import CHUNK
 from offlinekit.compress import compress
 from offlinekit.exceptions import (
     AuthenticationRequired,
@@ -34,7 +33,7 @@ from offlinekit.exceptions import (
     TransportError,
 )
 from offlinekit.protocol.codec import CONTENT_MAX, WIRE_MAX, decode_answer
-from offlinekit.transport.port import Transport
+from offlinekit.transport.port import PART_MAX, Transport
 
 __all__ = ["CLAIMS", "CORE", "FAULTS", "IDENTITY", "RETRY_AFTER_S", "Fault", "Line", "ScriptedAuthority", "TransportContract"]
 
@@ -75,8 +74,8 @@ class ScriptedAuthority:
 
     def __init__(self) -> None:
         self.answer: Callable[[bytes], bytes] = lambda request: b"answer to " + request
-        self.files: dict[str, bytes] = {FILE: os.urandom(CHUNK + REST)}
-        self.part_max = CHUNK
+        self.files: dict[str, bytes] = {FILE: os.urandom(PART_MAX + REST)}
+        self.part_max = PART_MAX
         self.asked: list[tuple[bytes, str, dict[str, Any]]] = []
         self.fetched: list[tuple[str, int, str]] = []
 
@@ -155,17 +154,17 @@ class TransportContract:
         whole = far.files[FILE]
 
         async def use(transport: Transport) -> None:
-            for offset in (0, CHUNK, 1, CHUNK + REST - 1):
-                assert await transport.fetch(FILE, offset) == whole[offset : offset + CHUNK], offset
-            assert await transport.fetch(FILE, CHUNK + REST) == b""
+            for offset in (0, PART_MAX, 1, PART_MAX + REST - 1):
+                assert await transport.fetch(FILE, offset) == whole[offset : offset + PART_MAX], offset
+            assert await transport.fetch(FILE, PART_MAX + REST) == b""
 
         self._use(far, use)
-        assert far.fetched == [(FILE, offset, IDENTITY) for offset in (0, CHUNK, 1, CHUNK + REST - 1, CHUNK + REST)]
+        assert far.fetched == [(FILE, offset, IDENTITY) for offset in (0, PART_MAX, 1, PART_MAX + REST - 1, PART_MAX + REST)]
 
     def test_what_comes_back_is_told_of_as_it_arrives(self) -> None:
         """Rising, up to all of it, in the thread of the caller and before the call returns."""
         far = ScriptedAuthority()
-        whole, thread, told = os.urandom(CHUNK), threading.get_ident(), list[tuple[int, int]]()
+        whole, thread, told = os.urandom(PART_MAX), threading.get_ident(), list[tuple[int, int]]()
         far.answer = lambda request: whole
 
         def arrived(here: int, size: int) -> None:
@@ -174,12 +173,12 @@ class TransportContract:
 
         async def use(transport: Transport) -> None:
             for call in (transport.exchange(b"hello", arrived), transport.fetch(FILE, 0, arrived)):
-                assert len(await call) == CHUNK
+                assert len(await call) == PART_MAX
                 here = [n for n, _ in told]
                 assert here == sorted(here), here
                 assert len(here) > 1, "at once, and not as it arrives"
-                assert here[-1] == CHUNK
-                assert {size for _, size in told} <= {CHUNK, 0}
+                assert here[-1] == PART_MAX
+                assert {size for _, size in told} <= {PART_MAX, 0}
                 told.clear()
 
         self._use(far, use)
@@ -193,7 +192,7 @@ class TransportContract:
             for name in odd:
                 await raises(ProtocolError, transport.fetch(name, 0))
             await raises(ProtocolError, transport.fetch(FILE, -1))
-            assert len(await transport.fetch(FILE, 0)) == CHUNK
+            assert len(await transport.fetch(FILE, 0)) == PART_MAX
 
         self._use(far, use)
         assert {(n, o) for n, o, _ in far.fetched if n == FILE} <= {(FILE, -1), (FILE, 0)}
@@ -301,15 +300,15 @@ class TransportContract:
     def test_oversized(self) -> None:
         """A request over the limit is not sent; an answer and a part of a file over it are not taken."""
         far = ScriptedAuthority()
-        far.answer, far.part_max = lambda request: bytes(WIRE_MAX + 1), CHUNK + 1
+        far.answer, far.part_max = lambda request: bytes(WIRE_MAX + 1), PART_MAX + 1
 
         async def use(transport: Transport) -> None:
             await raises(TooLarge, transport.exchange(bytes(WIRE_MAX + 1)))
             assert far.asked == [], "it was sent all the same"
             await raises(TooLarge, transport.exchange(b""))
             await raises(TooLarge, transport.fetch(FILE, 0))
-            far.part_max = CHUNK
-            assert len(await transport.fetch(FILE, 0)) == CHUNK
+            far.part_max = PART_MAX
+            assert len(await transport.fetch(FILE, 0)) == PART_MAX
 
         self._use(far, use)
 
@@ -360,7 +359,7 @@ def _judge(fault: Fault, error: OfflinekitError) -> None:
 
 async def _both_verbs_work(transport: Transport) -> None:
     assert await transport.exchange(b"hello") == b"answer to hello"
-    assert len(await transport.fetch(FILE, CHUNK)) == REST
+    assert len(await transport.fetch(FILE, PART_MAX)) == REST
 
 
 async def _works_again(transport: Transport, attempts: int) -> None:

@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 
-from offlinekit.authority.files import CHUNK
 from offlinekit.exceptions import (
     AuthenticationRequired,
     NotTheAuthority,
@@ -26,6 +25,7 @@ from offlinekit.exceptions import (
 from offlinekit.protocol.codec import WIRE_MAX
 from offlinekit.testing import ScriptedAuthority, TransportContract
 from offlinekit.testing.transports import CORE, FILE, raises
+from offlinekit.transport.port import PART_MAX
 from offlinekit_adapters.http import HTTP, RETRY_AFTER_S_MAX
 from tests.adapters.serving import (
     CANNED,
@@ -145,7 +145,7 @@ def test_endless_answer_is_read_no_further_than_the_limit():
             await transport.close()
 
         asyncio.run(use())
-        assert CHUNK < there.sent < WIRE_MAX, "what lies in the buffers of two sockets is more than a chunk and far from 8 MB"
+        assert PART_MAX < there.sent < WIRE_MAX, "what lies in the buffers of two sockets is more than a chunk and far from 8 MB"
 
 
 def test_request_over_the_limit_is_not_even_begun():

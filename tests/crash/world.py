@@ -18,6 +18,7 @@ import apsw
 from attrs import Factory, evolve, frozen
 
 from offlinekit import Always, Authority, Collection, Field, Offer, Quick, Replica, Schema, SQLiteStore, everything, field
+from offlinekit.authority.files import at_once
 from offlinekit.exceptions import Reject
 from offlinekit.exchange import Effect, Exchanger, Fetch
 from offlinekit.replica import MutationHandle
@@ -141,7 +142,7 @@ class World:
         try:
             scopes = dict.fromkeys((Customer, Grown.Part, Grown.Order, Grown.Visit), everything)
             made = Authority(store, GROWN, offer=GROWN_OFFER, scopes=scopes, files=os.path.join(self.folder, "head", "files"),
-                             snapshot_age_s=0, random=self.rng.randbytes)  # fmt: skip
+                             snapshot_age_s=0, random=self.rng.randbytes, background=at_once)  # fmt: skip
             with made.transaction() as tx:
                 tx.connection.execute("CREATE TABLE IF NOT EXISTS effect(mark TEXT NOT NULL)")
         except BaseException:

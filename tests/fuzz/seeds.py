@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from offlinekit.authority.pulling import INLINE_ROWS
+from offlinekit.authority.answering import INLINE_ROWS
 from offlinekit.compress import compress
 from offlinekit.exchange import Fetch, Steps
 from offlinekit.expr import encode_filter
@@ -19,6 +19,7 @@ from offlinekit.nodes import everything
 from offlinekit.protocol import messages as m
 from offlinekit.protocol.codec import decode_answer, decode_request
 from offlinekit.query import Query
+from offlinekit.store.pieces import END
 from offlinekit.store.sqlite.replica_store import APPLYING
 from offlinekit.view import pack_view, view_of
 from tests.fuzz.world import Customer, Device, Head, Order, scratch
@@ -95,7 +96,16 @@ def seeds() -> dict[str, list[bytes]]:
     found["keys"] = [_pack(["a", 1, b"x"])]
     found["views"] = [pack_view(view_of(o)) for o in ([1], range(1, 5000), [1, 70_000, 2**32 - 1], [*range(1, 9000, 2)])]
     found["zstd"] = [b"\5" + compress(b"a" * 900), b"\1" + compress(b"offlinekit")]
-    found["bulk"] = [b"\0\0", b"\1\0", b"\0\0\0\x10\0", b"\2\0SQLite format 3\0", b"\4\1ab"]
+    found["bulk"] = [
+        b"\0\0",
+        b"\1\0",
+        b"\0\0\0\x10\0",
+        b"\2\0SQLite format 3\0",
+        b"\4\1ab",
+        b"\x10\0",
+        b"\x10\0\0\x10\0",
+        b"\x0d\0" + END,
+    ]
     found["files"] = [b"\0\0" + b"0" * 32, b"\xff\xff" + b"../" * 10]
     found["jwts"] = [b'{"alg":"HS256","kid":""}.{"sub":"ana","exp":9999999999}.x', b'{"alg":"none"}.{}.']
     found["http_server"] = [b"POST\n/exchange\n\nOK1\0\x80", b"GET\n/files/" + b"0" * 32 + b"\noffset=1\n", b"GET\n/\n\n"]

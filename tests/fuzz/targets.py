@@ -7,11 +7,9 @@ again; what it raises is a bug. `packed` ones take one byte that says what is me
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from hashlib import sha256
 from itertools import pairwise
 from typing import Any
 
@@ -20,7 +18,7 @@ from attrs import frozen
 
 from offlinekit.authority.token import open_token
 from offlinekit.changes import decode_key, encode_key
-from offlinekit.compress import compress, compress_stream, decompress, decompress_stream
+from offlinekit.compress import compress_stream, decompress, decompress_stream
 from offlinekit.contents import differing, record_marks
 from offlinekit.exceptions import NotTheAuthority, OfflinekitError, ProtocolError, RefusalCode
 from offlinekit.exchange import Fetch, Steps
@@ -31,8 +29,9 @@ from offlinekit.protocol import messages as m
 from offlinekit.protocol.codec import decode_answer, decode_request, encode
 from offlinekit.query import Query
 from offlinekit.selection import Selection, plan_of
+from offlinekit.store.pieces import END, Form, Pieces, pack_piece
+from offlinekit.store.sqlite.bulk import packed_rows
 from offlinekit.store.sqlite.incoming import Incoming
-from offlinekit.store.sqlite.replica_files import write_bulk
 from offlinekit.view import digest, pack_view, unpack_view, view_of
 from offlinekit_adapters.asgi import Headers, Request, sync_app
 from offlinekit_adapters.http import HTTP
@@ -282,17 +281,16 @@ def bulk() -> Call:
     }
 
     def seed(name: str) -> bytes:
-        path = os.path.join(folder, f"seed-{name}")
-        if not os.path.exists(path):
-            write_bulk(path, [(name, SCHEMA.info(name).replicated, rows[name])])
-        with open(path, "rb") as file:
-            return file.read()
+        packed = next(iter(packed_rows(SCHEMA.info(name), SCHEMA.info(name).replicated, rows[name])))
+        return next(Pieces().feed(packed)).content()
+
+    seeds = {name: seed(name) for name in rows}
 
     def call(data: bytes) -> None:
         if len(data) < 2:
             return
         name = "part" if data[0] & 1 else "customer"
-        raw = seed(name)
+        raw = seeds[name]
         if data[0] & 2:
             raw = data[2:]
         else:  # patches of the file that was meant: a place of two bytes, and a byte
@@ -300,17 +298,17 @@ def bulk() -> Call:
             for at in range(2, len(data) - 2, 3):
                 patched[int.from_bytes(data[at : at + 2], "big") % len(raw)] = data[at + 2]
             raw = bytes(patched)
-        deliver(device, name, raw, len(raw) if data[1] < 200 else data[1] << 7)
-        if data[0] & 4:
+        form = Form.IMAGE if data[0] & 16 else Form.RECORDS
+        deliver(device, name, pack_piece(form, name, 0 if data[0] & 16 else len(rows[name]), raw) + END, image=bool(data[0] & 16))
+        if data[0] & 4:  # the bytes of a file as they are, with and without a manifest that knows their number
             with refused():
-                manifest = msgspec.msgpack.decode(data[2:], type=m.Manifest) if data[0] & 8 else m.Manifest(
-                    name="0" * 32, size=data[1], raw_size=data[0], chunk=data[-1],
-                    digests=[sha256(data).digest()[:16]])  # fmt: skip
-                incoming = Incoming(device.replica.store.path, size=manifest.size, raw_size=manifest.raw_size,
-                                    chunk=manifest.chunk, digests=manifest.digests)  # fmt: skip
+                store = device.replica.store
+                with store.locked():
+                    incoming = Incoming(store.path, size=len(data) - 2 if data[0] & 8 else 0)
                 try:
-                    incoming.take(data)
-                    incoming.unpack()
+                    for piece in incoming.take(data[2:]):
+                        piece.content()
+                    incoming.partial()
                 finally:
                     incoming.close()
 
@@ -323,9 +321,8 @@ def bulk() -> Call:
     return guarded
 
 
-def deliver(device: Device, name: str, raw: bytes, raw_size: int) -> None:
+def deliver(device: Device, name: str, file: bytes, *, image: bool) -> None:
     """A delta with this file for one collection, which promises what two of its records would lead to."""
-    packed = compress(raw)
     steps = device.exchanger.pull()
     request = device.ask(steps)
     assert isinstance(request, m.Pull)
@@ -334,19 +331,19 @@ def deliver(device: Device, name: str, raw: bytes, raw_size: int) -> None:
     store = device.replica.store
     from offlinekit.store.sqlite.applying import view_held
 
+    manifest = m.Manifest(name="0" * 64, size=len(file), records=1 if image else 0)
     parts = {}
     for c in collections:
         held = view_held(store, store.reader(), c)
         after = held | view_of([1] if own else [1, 77]) if c == name else held
-        parts[c] = m.Part(digest=digest(after), in_file=1 if c == name else 0)
-    manifest = m.Manifest(
-        name="0" * 32, size=len(packed), raw_size=raw_size, chunk=1 << 20, digests=[sha256(packed).digest()[:16]]
-    )
-    delta = m.Delta(state=request.state, groups=[m.Group(collections=parts, token=b"t", cursor=b"c")], file=manifest, now=1.8e9)
+        named = manifest if image and c == name else None
+        parts[c] = m.Part(digest=digest(after), in_file=len(after) - len(held) if c == name and not image else 0, image=named)
+    group = m.Group(collections=parts, token=b"t", cursor=b"c")
+    delta = m.Delta(state=request.state, groups=[group], file=None if image else manifest, now=1.8e9)
     try:
         effect = steps.send(encode(delta))
         assert isinstance(effect, Fetch)
-        steps.send(packed)
+        steps.send(file)
     except StopIteration:
         used(device)
     except (ProtocolError, NotTheAuthority):

@@ -6,7 +6,8 @@ import os
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from struct import pack
+from typing import Any, cast
 
 import apsw
 import msgspec
@@ -18,8 +19,10 @@ from offlinekit.exchange import RETRY_AFTER_S_MAX, Fetch
 from offlinekit.protocol import messages as m
 from offlinekit.protocol.codec import CONTENT_MAX, encode
 from offlinekit.query import Query
+from offlinekit.store.pieces import END, RAW_MAX, Form, pack_piece
 from offlinekit.store.sqlite.applying import view_held
-from offlinekit.store.sqlite.replica_files import write_bulk
+from offlinekit.store.sqlite.bulk import piece_sql
+from offlinekit.store.sqlite.generations import Build
 from offlinekit.view import digest, view_of
 from tests.fuzz.world import SCHEMA, Customer, Device, Head, Order
 
@@ -80,15 +83,20 @@ def raw(message: Any, /, **changes: Any) -> bytes:
     return b"OK1\0" + msgspec.msgpack.encode(msgspec.to_builtins(message, builtin_types=(bytes,)) | changes)
 
 
-def manifest(packed: bytes, **changes: Any) -> m.Manifest:
-    fields: dict[str, Any] = {
-        "name": "0" * 32,
-        "size": len(packed),
-        "raw_size": 1 << 20,
-        "chunk": 1 << 20,
-        "digests": [sha256(packed).digest()[:16]],
-    }
+def manifest(file: bytes, **changes: Any) -> m.Manifest:
+    fields: dict[str, Any] = {"name": "0" * 64, "size": len(file)}
     return m.Manifest(**(fields | changes))
+
+
+def filed(name: str, content: bytes, records: int = 1, form: Form = Form.RECORDS) -> bytes:
+    """A file with one piece."""
+    return pack_piece(form, name, records, content) + END
+
+
+def packed_as(name: str, raw_size: int, frame: bytes) -> bytes:
+    """A file with a piece that says what it likes of its frame."""
+    rest = pack(">BHIII", Form.RECORDS, len(name), 1, raw_size, len(frame)) + name.encode() + frame
+    return sha256(rest).digest()[:16] + rest + END
 
 
 ANSWERS: dict[str, tuple[Callable[[Device, bytes], Any], type[OfflinekitError]]] = {
@@ -122,10 +130,11 @@ ANSWERS: dict[str, tuple[Callable[[Device, bytes], Any], type[OfflinekitError]]]
         lambda d, s: delta(d, s, {"customer": part(d, "customer", [], added=m.Added(fields=["x"], rows=[]))}), ProtocolError),
     "no bitmap": (lambda d, s: delta(d, s, {"customer": part(d, "customer", [], drop=b"garbage")}), ProtocolError),
     "a file that is not fetched": (lambda d, s: delta(d, s, {"customer": part(d, "customer", [77], in_file=1)}), ProtocolError),
-    "a file of nothing": (lambda d, s: delta(d, s, file=manifest(b"", digests=[])), ProtocolError),
     "a file of less than nothing": (lambda d, s: raw(delta(d, s, file=manifest(b"x")), file={
-        "name": "0" * 32, "size": -1, "raw_size": 1, "chunk": 5, "digests": []}), ProtocolError),
-    "a file without end": (lambda d, s: delta(d, s, file=manifest(b"", size=2**62, chunk=2**62)), ProtocolError),
+        "name": "0" * 64, "size": -1}), ProtocolError),
+    "a file without end": (lambda d, s: delta(d, s, file=manifest(b"", size=2**62)), ProtocolError),
+    "an image of what has no file of its own": (
+        lambda d, s: delta(d, s, {"customer": part(d, "customer", [], image=manifest(b"x"))}), ProtocolError),
     "a file of a path": (lambda d, s: delta(d, s, file=manifest(b"x", name="../../x")), ProtocolError),
 }  # fmt: skip
 
@@ -203,13 +212,20 @@ def test_a_value_that_the_program_cannot_read_is_told_with_its_field(device: Dev
 
 
 def file_with(tmp_path: Path, name: str, *statements: str) -> bytes:
-    """The file that was meant, changed by SQL."""
-    rows: list[list[Any]] = [NEW] if name == "customer" else [[77, "n", "new", 1]]
+    """The database that was meant, changed by SQL; its table calls itself STRICT only afterwards."""
+    row = NEW if name == "customer" else [77, "n", "new", 1]
+    info = SCHEMA.info(name)
     path = tmp_path / "bulk"
-    write_bulk(str(path), [(name, SCHEMA.info(name).replicated, rows)])
+    path.unlink(missing_ok=True)
     db = apsw.Connection(str(path))
+    db.execute(piece_sql(info, info.replicated).removesuffix(" STRICT").replace(" NOT NULL", ""))
+    db.execute(f"INSERT INTO {name} VALUES({','.join('?' * len(row))})", row)
     for statement in statements:
         db.execute(statement)
+    db.execute("PRAGMA writable_schema=on")
+    columns = piece_sql(info, info.replicated)
+    plain = columns.removesuffix(" STRICT").replace(" NOT NULL", "")
+    db.execute("UPDATE sqlite_schema SET sql=replace(sql,?,?) WHERE type='table'", (plain, columns))
     db.close()
     return path.read_bytes()
 
@@ -265,7 +281,7 @@ def group_of(device: Device, state: bytes, name: str, file: m.Manifest) -> m.Del
 def test_a_file_that_is_not_what_was_asked_for_changes_nothing(device: Device, tmp_path: Path, what: str, name: str) -> None:
     if name == "part" and what in SURVIVES_A_BUILD:
         return
-    packed = compress(FILES[what](tmp_path, name))
+    packed = filed(name, FILES[what](tmp_path, name))
     device.replica.store.tidy()
     before = dump(device)
     with pytest.raises(ProtocolError):
@@ -275,19 +291,31 @@ def test_a_file_that_is_not_what_was_asked_for_changes_nothing(device: Device, t
 
 @pytest.mark.parametrize("name", ["customer", "part"])
 def test_the_same_file_without_its_fault_is_applied(device: Device, tmp_path: Path, name: str) -> None:
-    packed = compress(file_with(tmp_path, name))
+    packed = filed(name, file_with(tmp_path, name))
     assert give(device, lambda d, s: group_of(d, s, name, manifest(packed)), packed).put == {
         c: 1 if c == name else 0 for c in (MAIN if name == "customer" else ["part"])
     }
 
 
 PACKED: dict[str, tuple[Callable[[bytes], bytes], type[OfflinekitError]]] = {
-    "a bomb": (lambda raw: compress(bytes((1 << 20) + 1)), TooLarge),
-    "no frame": (lambda raw: raw, ProtocolError),
-    "cut": (lambda raw: compress(raw)[:-5], ProtocolError),
-    "two frames": (lambda raw: compress(raw) * 2, ProtocolError),
-    "a tail": (lambda raw: compress(raw) + b"x", ProtocolError),
-}
+    "a bomb": (lambda raw: packed_as("customer", 4096, compress(bytes(1 << 20))), TooLarge),
+    "a bomb that says so": (lambda raw: packed_as("customer", RAW_MAX + 1, compress(raw)), ProtocolError),
+    "no frame": (lambda raw: packed_as("customer", len(raw), raw), ProtocolError),
+    "cut": (lambda raw: packed_as("customer", len(raw), compress(raw)[:-5]), ProtocolError),
+    "two frames": (lambda raw: packed_as("customer", len(raw), compress(raw) * 2), ProtocolError),
+    "a tail": (lambda raw: packed_as("customer", len(raw), compress(raw) + b"x"), ProtocolError),
+    "less than it says": (lambda raw: packed_as("customer", len(raw) + 1, compress(raw)), ProtocolError),
+    "something behind its end": (lambda raw: filed("customer", raw) + b"x", ProtocolError),
+    "no end": (lambda raw: filed("customer", raw)[: -len(END)], ProtocolError),
+    "an end in between": (lambda raw: END + filed("customer", raw), ProtocolError),
+    "nothing but an end": (lambda raw: END, ProtocolError),
+    "a collection that was not spoken of": (lambda raw: filed("city", raw), ProtocolError),
+    "a name that is no text": (lambda raw: filed("customer", raw).replace(b"customer", b"cust\xffmer"), ProtocolError),
+    "a form of the future": (lambda raw: filed("customer", raw, form=cast(Form, 9)), ProtocolError),
+    "bytes of an image": (lambda raw: filed("customer", raw, form=Form.IMAGE), ProtocolError),
+    "more records than it says": (lambda raw: filed("customer", raw, records=0), ProtocolError),
+    "the same piece twice": (lambda raw: filed("customer", raw)[: -len(END)] * 2 + END, ProtocolError),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("what", PACKED)
@@ -300,12 +328,75 @@ def test_a_file_that_does_not_unpack_to_what_it_says_changes_nothing(device: Dev
     assert dump(device) == before
 
 
-def test_a_chunk_that_was_exchanged_is_refused(device: Device, tmp_path: Path) -> None:
-    packed = compress(file_with(tmp_path, "customer"))
-    with pytest.raises(ProtocolError, match="not what its manifest says"):
-        give(device, lambda d, s: group_of(d, s, "customer", manifest(packed)), packed[::-1])
+def test_a_piece_that_was_changed_is_refused(device: Device, tmp_path: Path) -> None:
+    packed = filed("customer", file_with(tmp_path, "customer"))
+    changed = packed[:60] + bytes([packed[60] ^ 1]) + packed[61:]
+    with pytest.raises(ProtocolError, match="not what its digest says"):
+        give(device, lambda d, s: group_of(d, s, "customer", manifest(packed)), changed)
     with pytest.raises(ProtocolError, match="shorter or longer"):
         give(device, lambda d, s: group_of(d, s, "customer", manifest(packed)), packed + b"x")
+
+
+# -- images
+
+
+def image_with(tmp_path: Path, *statements: str) -> bytes:
+    """An image of one part, changed by SQL."""
+    info = SCHEMA.info("part")
+    build = Build(str(tmp_path / "image"), info, SCHEMA.version, int.from_bytes(os.urandom(5), "big"))
+    build.db.execute("INSERT INTO part VALUES(77,'n','new',1)")
+    build.as_image(view_of([77]))
+    build.db.execute("UPDATE ok_gate SET mode=2")
+    for statement in statements:
+        build.db.execute(statement)
+    if not any("mode" in statement for statement in statements):
+        build.db.execute("UPDATE ok_gate SET mode=0")
+    build.close()
+    return Path(build.path).read_bytes()
+
+
+IMAGES: dict[str, Callable[[Path], bytes]] = {
+    "no database": lambda p: b"x" * 5000,
+    "cut": lambda p: image_with(p)[:-4096],
+    "another version": lambda p: image_with(p, "PRAGMA user_version=99"),
+    "an open gate": lambda p: image_with(p, "UPDATE ok_gate SET mode=1"),
+    "a trigger": lambda p: image_with(p, "CREATE TRIGGER x AFTER INSERT ON part BEGIN SELECT 1; END"),
+    "no trigger": lambda p: image_with(p, "DROP TRIGGER ok_gate_insert_part"),
+    "a table more": lambda p: image_with(p, "CREATE TABLE more(a)"),
+    "a view": lambda p: image_with(p, "CREATE VIEW more AS SELECT * FROM part"),
+    "another record": lambda p: image_with(p, "UPDATE part SET _ordinal=78"),
+    "no record": lambda p: image_with(p, "DELETE FROM part"),
+    "another digest": lambda p: image_with(p, "UPDATE ok_state SET digest=x'00'"),
+    "no bitmap": lambda p: image_with(p, "UPDATE ok_state SET view=x'00'"),
+    "another collection": lambda p: image_with(p, "UPDATE ok_state SET collection='customer'"),
+}
+
+
+@pytest.mark.parametrize("what", IMAGES)
+def test_an_image_that_is_not_what_was_asked_for_changes_nothing(device: Device, tmp_path: Path, what: str) -> None:
+    content = IMAGES[what](tmp_path)
+    before = dump(device)
+    with pytest.raises(ProtocolError):
+        give(device, *image_answer(device, content))
+    assert dump(device) == before
+
+
+def image_answer(device: Device, content: bytes, **changes: Any) -> tuple[Callable[[Device, bytes], m.Delta], bytes]:
+    """An answer whose part is an image, and the file."""
+    file = filed("part", content, 0, Form.IMAGE)
+    named = manifest(file, raw_size=len(content), **({"records": 1} | changes))
+    one = m.Part(digest=digest(view_of([77])), image=named)
+    return lambda d, s: delta(d, s, groups=[m.Group(collections={"part": one}, token=b"t", cursor=b"c")]), file
+
+
+def test_the_same_image_without_its_fault_is_adopted(device: Device, tmp_path: Path) -> None:
+    assert give(device, *image_answer(device, image_with(tmp_path))).put == {"part": 1}
+    assert device.replica.store.reader().execute("SELECT count(*) FROM ok_file_part.part").get == 1
+
+
+def test_an_image_of_another_size_than_promised_changes_nothing(device: Device, tmp_path: Path) -> None:
+    with pytest.raises(ProtocolError, match="as many records as promised"):
+        give(device, *image_answer(device, image_with(tmp_path), records=2))
 
 
 def listened(head: Head, device: Device) -> tuple[str, bytes]:

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
-
-import apsw
 
 from offlinekit.compress import decompress
 from offlinekit.exchange import Effect, Fetch
@@ -14,6 +11,7 @@ from offlinekit.protocol import messages as m
 from offlinekit.protocol.codec import decode_answer
 from offlinekit.store.sqlite.groups import asked_for
 from offlinekit.sync import counts_of
+from offlinekit.testing._files import databases, rows_in, whole
 from offlinekit.view import unpack_view
 from tests.pull.oracle import OWN_FILE, Oracle, differences
 from tests.pull.world import DAY, Dev
@@ -45,6 +43,9 @@ class Pulling:
         self.body = b""
         self.must: Any = None
         self.bound = 0.0
+        if isinstance(self.effect, Fetch):  # an earlier answer's file is gone on with
+            self.must, self.bound, self.body = walk.arriving[dev.identity, frozenset(self.asked)]
+            walk.counts["resumed"] += 1
 
     @property
     def kind(self) -> str:
@@ -77,6 +78,8 @@ class Pulling:
         if isinstance(answer, m.Delta):
             self.body = body
             self._check_wire(answer, body, oracle)
+            if answer.files():
+                self.walk.arriving[self.dev.identity, frozenset(self.asked)] = self.must, self.bound, body
 
     def _check_wire(self, answer: m.Delta, body: bytes, oracle: Oracle) -> None:
         """Nothing outside the scope is in the answer, and only what the device held is dropped."""
@@ -90,10 +93,10 @@ class Pulling:
                 if part.added is not None:
                     rows[name] += [(part.added.fields, r) for r in part.added.rows]
                 assert set(unpack_view(part.drop)) <= self.before.views[name], f"more is dropped from {name} than was held"
-        if answer.file is not None:
-            data = decompress(self.head.authority.fetch(answer.file.name, 0, self.dev.identity), 1 << 25)
-            assert b"HUSH" not in data
-            for name, found in _tables(data):
+        for manifest, _ in answer.files():
+            data = whole(self.head.authority.fetch, manifest.name, self.dev.identity)
+            assert not any(b"HUSH" in content for _, content in databases(data))
+            for name, found in rows_in(data).items():
                 rows.setdefault(name, []).extend((list(fields[name]), r) for r in found)
         for name, found in rows.items():
             allowed = oracle.ordinals_in_scope(name)
@@ -162,11 +165,3 @@ def _tuples(chosen: Any) -> None:
     for choice in chosen.values():
         for name in ("picks", "unpicks"):
             choice[name] = {tuple(k) for k in choice.get(name, ())}
-
-
-def _tables(data: bytes) -> Iterator[tuple[str, list[Any]]]:
-    db = apsw.Connection(":memory:")
-    db.deserialize("main", data)
-    for (name,) in list(db.execute("SELECT name FROM sqlite_schema WHERE type='table'")):
-        yield str(name), list(db.execute(f'SELECT * FROM "{name}"'))
-    db.close()

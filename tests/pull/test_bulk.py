@@ -20,7 +20,7 @@ def test_two_collections_with_files_of_their_own_arrive_in_one_bulk_answer(pair)
     assert not [n for n in os.listdir(pair.ana.path.parent) if "incoming" in n]
 
 
-def test_a_download_that_is_given_up_leaves_no_file(pair):
+def test_a_download_that_is_given_up_is_gone_on_with_by_the_next_pull(pair):
     pair.products(9)
     pair.head.puller.inline_rows = 3
     pair.ana.select({"product": {"quick": {"like": {"text": "cal"}}}})
@@ -29,6 +29,8 @@ def test_a_download_that_is_given_up_leaves_no_file(pair):
     while not isinstance(effect, Fetch):
         effect = steps.send(pair.ana.serve(effect))
     steps.close()
+    assert next(pair.ana.exchanger.pull()) == effect
+    assert pair.ana.pull().kind == "bulk"
     assert not [n for n in os.listdir(pair.ana.path.parent) if "incoming" in n]
 
 

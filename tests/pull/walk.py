@@ -40,6 +40,7 @@ class Walk:
 
     def __init__(self, seed: int, folder: Path) -> None:
         self.seed, self.rng, self.counts = seed, random.Random(seed), Counter[str]()
+        self.arriving: dict[tuple[str, frozenset[str]], tuple[Any, float, bytes]] = {}
         self.compared = self.pulls = self.at = 0
         self.log: list[str] = []
         self.clock = VirtualClock()
@@ -361,7 +362,7 @@ class Walk:
         old = self.rng.choice(self.old[dev.identity])
         answer = decode_answer(old.body)
         assert isinstance(answer, m.Delta)
-        if answer.file is not None:
+        if answer.files():
             return self.plain(dev)
         pull = Pulling(self, dev)
         pull.must, pull.bound, pull.body = old.must, old.bound, b""
@@ -379,7 +380,7 @@ class Walk:
             return
         before, must = self.held(dev), pull.must
         answer = decode_answer(back)
-        if isinstance(answer, m.Delta) and answer.file is not None and self.rng.random() < 0.8:
+        if isinstance(answer, m.Delta) and answer.files() and self.rng.random() < 0.8:
             pull.give(back)  # its file is being fetched
             back = pull.ask()
         was = dev.selection().digest

@@ -21,6 +21,7 @@ from typing import Any
 import apsw
 
 from offlinekit.authority import Authority
+from offlinekit.authority.files import at_once
 from offlinekit.exceptions import OfflinekitError
 from offlinekit.exchange import Effect, Exchanger, Fetch, Steps
 from offlinekit.ids import uuid7
@@ -252,7 +253,7 @@ class Head:
         self.store = SQLiteStore(self.path, clock=self.clock, random=self.rng.randbytes)
         self.authority = Authority(
             self.store, self.schema, offer=OFFER, scopes=self.scopes, files=str(self.folder / "files"),
-            snapshot_age_s=self.snapshot_age_s, random=self.rng.randbytes,
+            snapshot_age_s=self.snapshot_age_s, random=self.rng.randbytes, background=at_once,
         )  # fmt: skip
         self.authority.allow("sell", writes={Order: ["insert", "update", "delete"], Item: ["insert", "update", "delete"]})
         self.puller = self.authority.puller

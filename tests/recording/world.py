@@ -133,7 +133,7 @@ class Session:
         """Closes both sides."""
         for steps, _ in self.under_way.values():
             steps.close()
-        self.exchanger.forget()
+        self.exchanger.arrivals.forget_all()
         self.replica.close()
         self.head.authority.close()
 

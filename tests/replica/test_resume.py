@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from offlinekit import Always, Collection, Field, Offer, Quick, Schema, everything, field
+from offlinekit import Always, Collection, Field, Offer, Quick, Replica, Schema, everything, field
 from offlinekit.exceptions import AuthenticationRequired, Offline, ProtocolError, TooLarge, TransportError
 from offlinekit.exchange import Exchanger, Fetch, Moved
 from offlinekit.sync import counts_of
@@ -213,7 +213,7 @@ def test_what_trying_again_cannot_mend_is_asked_for_anew(pair: Pair, error: Exce
     assert steps.end() == "bulk"
 
 
-def test_a_sync_that_is_stopped_leaves_no_file(pair: Pair) -> None:
+def test_a_sync_that_is_stopped_is_gone_on_with_after_a_restart_of_the_program(pair: Pair) -> None:
     line = Cut(pair, {n: Offline("cut in the middle") for n in range(3, 10_000)})
     link = pair.replica.start_sync(line, every=0.01)
     try:
@@ -222,6 +222,19 @@ def test_a_sync_that_is_stopped_leaves_no_file(pair: Pair) -> None:
         assert incoming(pair)
     finally:
         link.stop()
+    assert incoming(pair)
+    path, identity = pair.replica.store.path, pair.identity
+    pair.replica.close()
+    pair.replica = Replica.open(path, SCHEMA, offer=OFFER, identity=identity, zone="UTC", clock=pair.clock)
+    again = Cut(pair, {})
+    link = pair.replica.start_sync(again, every=0.01)
+    try:
+        link.wait_synced(WAIT)
+    finally:
+        link.stop()
+    assert pair.replica.select(Page).count() == ROWS
+    assert again.asked[0][0] == line.asked[0][0], "a new answer was asked for"
+    assert again.asked[0][1] > 0
     assert incoming(pair) == []
 
 
@@ -235,7 +248,7 @@ def test_a_part_too_many_or_none_is_no_file(pair: Pair) -> None:
 
 def test_a_chunk_that_is_not_what_was_promised_is_noticed_at_its_end(pair: Pair) -> None:
     steps = Steps(pair, Exchanger(pair.replica.store)).go(2)
-    with pytest.raises(ProtocolError, match="not what its manifest says"):
+    with pytest.raises(ProtocolError, match="not what its digest says"):
         while True:
             assert isinstance(steps.effect, Fetch)
             part = steps.serve()

@@ -77,7 +77,7 @@ PULLS: dict[str, Script] = {
     "expired": lambda asked: m.Expired(until=1.0, now=2.0),
     "held_back": lambda asked: m.HeldBack(collection="order", held=1000, drop=1000),
     "garbled": lambda asked: m.Delta(state=asked.state, groups=[], now=0.0, file=m.Manifest(
-        name="a" * 32, size=1, raw_size=1 << 60, chunk=1, digests=[b""])),
+        name="a" * 64, size=1 << 60)),
 }  # fmt: skip
 
 

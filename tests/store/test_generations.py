@@ -15,7 +15,9 @@ import pytest
 from offlinekit import Always, Collection, Field, Offer, Replica, Schema, everything, field
 from offlinekit.exceptions import StoreTooNew
 from offlinekit.exchange import Exchanger
+from offlinekit.store.pieces import Pieces
 from offlinekit.store.sqlite import replica_files
+from offlinekit.store.sqlite.bulk import packed_rows
 from offlinekit.store.sqlite.connection import connect
 from offlinekit.store.sqlite.generations import Build
 from offlinekit.store.sqlite.inspecting import check_file
@@ -192,7 +194,8 @@ def test_a_small_answer_follows_a_generation_that_is_replaced_while_it_looks(pai
             if path.endswith("part.1") and not replaced:
                 replaced.append(path)
                 build = Build(other.store.path, SCHEMA.info("part"), 1, 2)
-                build.fill(path, *empty(other.store.path))
+                held = View(range(1, ROWS + 1))
+                build.finish(path, held, View(), [])
                 token, cursor = other.store.reader().execute("SELECT token,cursor FROM ok_file_part.ok_group").get
                 build.seal(build.view(), token, cursor)
                 with other.store.write(0) as db:
@@ -222,24 +225,19 @@ def test_a_transaction_reads_what_became_current_just_before_it_began(pair: Pair
             assert db.execute("SELECT count(*) FROM part").get == ROWS
 
 
-def empty(main: str) -> tuple[str, Any, list[Any]]:
-    """A file without records, no drops and no records inline."""
-    path = main + ".sent"
-    replica_files.write_bulk(path, [("part", SCHEMA.info("part").replicated, [])])
-    return path, View(), []
-
-
 @pytest.mark.slow
 def test_a_build_takes_no_more_memory_for_more_records(pair: Pair, tmp_path: Path) -> None:
     """Its cache and the sorting for its indexes stay small, whatever arrives."""
     text, rows = "x" * 400, 100_000
-    bulk = str(tmp_path / "sent")
+    info = SCHEMA.info("part")
     records = ((n, f"{n * 7919 % rows:09}{text}", "", "") for n in range(1, rows + 1))
-    replica_files.write_bulk(bulk, [("part", SCHEMA.info("part").replicated, records)])
+    pieces = [piece for packed in packed_rows(info, info.replicated, records) for piece in Pieces().feed(packed)]
     used = apsw.memory_used()
     apsw.memory_high_water(True)
-    build = Build(pair.replica.store.path, SCHEMA.info("part"), 1, 7)
-    build.fill(file_of(pair.replica.store.path, "part", 0), bulk, View(), [])
+    build = Build(pair.replica.store.path, info, 1, 7)
+    for piece in pieces:
+        build.add(piece)
+    build.finish(file_of(pair.replica.store.path, "part", 0), View(), View(), [])
     build.seal(build.view(), b"", b"")
     build.close()
     assert os.path.getsize(build.path) > 80 << 20

@@ -7,29 +7,32 @@ and is applied on a connection to that file, so that it makes no local transacti
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from typing import Any, TypeAlias
 
 import apsw
 from attrs import frozen
 
 from offlinekit.changes import GroupDelta, PartDelta, encode_key
-from offlinekit.exceptions import OfflinekitError, ProtocolError, StoreTooNew
+from offlinekit.exceptions import ProtocolError, StoreTooNew
 from offlinekit.expr.sql import quote
 from offlinekit.nodes import Value
 from offlinekit.schema import CollectionInfo
+from offlinekit.store.pieces import Piece
 from offlinekit.store.sqlite import overlay
+from offlinekit.store.sqlite.bulk import piece_rows
 from offlinekit.store.sqlite.generations import Build
 from offlinekit.store.sqlite.groups import Group, tokens_of
 from offlinekit.store.sqlite.replica_ddl import base_table
-from offlinekit.store.sqlite.replica_files import bulk_rows, file_of, open_bulk, owned, place_of
+from offlinekit.store.sqlite.replica_files import current, file_of, owned, place_of
 from offlinekit.store.sqlite.replica_store import APPLYING, ReplicaStore
 from offlinekit.view import View, digest, pack_view, unpack_view
 
-__all__ = ["Applied", "apply_answer", "view_held"]
+__all__ = ["Applied", "apply_answer", "begin_build", "is_load", "view_held"]
 
 TOLD_EVERY = 1000  # records
+LOAD_LEAST = 1000  # records
 Told: TypeAlias = Callable[[str, int], object]  # a collection, and how many records of it are written
+PiecesOf: TypeAlias = Callable[[str], Iterable[Piece]]
 
 
 @frozen
@@ -49,24 +52,33 @@ def _view(db: apsw.Connection, place: str, collection: str) -> View:
     return unpack_view(db.execute(f"SELECT view FROM {place}.ok_state WHERE collection=?", (collection,)).get or b"")
 
 
+def is_load(held: View, part: PartDelta) -> bool:
+    """Whether building the next generation of a collection's own file is faster than changing so many records in place."""
+    moved = part.in_file + len(part.drop)
+    return part.image or (part.in_file > 0 and not held) or (moved >= LOAD_LEAST and 4 * moved > len(held))
+
+
+def begin_build(store: ReplicaStore, name: str, image: str | None = None) -> Build:
+    """Begins the next generation of a collection's own file, or makes it of an image that was unpacked there."""
+    with store.locked() as db:
+        return Build(store.path, store.schema.info(name), store.schema.version, current(db)[name] + 1, image)
+
+
 def apply_answer(
-    store: ReplicaStore, asked: Iterable[Group], groups: Iterable[GroupDelta], bulk: str | None, *,
-    settled: Iterable[bytes] = (), also: Mapping[str, Any] | None = None, witness: bytes = b"",
-    still: Callable[[], bool] = lambda: True, told: Told = lambda collection, written: None,
+    store: ReplicaStore, asked: Iterable[Group], groups: Iterable[GroupDelta], pieces: PiecesOf | None = None, *,
+    builds: Mapping[str, Build] | None = None, settled: Iterable[bytes] = (), also: Mapping[str, Any] | None = None,
+    witness: bytes = b"", still: Callable[[], bool] = lambda: True, told: Told = lambda collection, written: None,
 ) -> Applied | None:  # fmt: skip
     """Applies an answer group by group, each in one transaction; None when the stored state is no longer the requested one.
 
-    `asked` are the groups as the request named them, `settled` the accepted mutations whose overlays go, `also` small values that
+    `asked` are the groups as the request named them, `pieces` reads the answer's file, of which `builds` hold the loads already;
+    they are closed by whoever began them. `settled` are the accepted mutations whose overlays go, `also` small values that
     are stored with the main group, `still` a last look inside its transaction; `told` hears now and then what is written.
     `witness` is the one that the request named: the main group's cursor takes its place, unless a push was answered since, whose
     cursor may be the newer one.
     Raises ProtocolError, with the group unchanged, when the answer does not lead to the view that it promises.
     """
-    groups, tokens = list(groups), {g.collections: g.tokens for g in asked}
-    tables = {n: store.schema.info(n).replicated for g in groups for n, p in g.collections.items() if p.in_file}
-    if tables and bulk is None:
-        raise ProtocolError("the answer names a file that was not fetched")
-    source = open_bulk(bulk, tables) if bulk is not None and tables else None
+    tokens, builds = {g.collections: g.tokens for g in asked}, builds or {}
     applied = Applied({}, {})
     try:
         for delta in sorted(groups, key=lambda g: not store.schema.info(min(g.collections)).own_file):
@@ -75,32 +87,29 @@ def apply_answer(
             if before is None:
                 raise ProtocolError(f"the answer is about other collections than asked for: {', '.join(group)}")
             if not store.schema.info(group[0]).own_file:
-                done = _apply_main(store, group, before, delta, source, settled, also or {}, witness, still, told, applied)
+                done = _apply_main(store, group, before, delta, pieces, settled, also or {}, witness, still, told, applied)
             elif not still():
                 return None
-            elif source is not None and delta.collections[group[0]].in_file:
-                done = _next_generation(store, group[0], b"".join(before), delta, str(bulk), told, applied)
+            elif group[0] in builds:
+                done = _next_generation(store, group[0], b"".join(before), delta, pieces, builds[group[0]], told, applied)
             else:
-                done = _apply_own_file(store, group[0], b"".join(before), delta, told, applied)
+                done = _apply_own_file(store, group[0], b"".join(before), delta, pieces, told, applied)
             if not done:
                 return None
     except apsw.ConstraintError as error:
         raise ProtocolError(f"the authority's answer does not fit the schema: {error}") from error
-    finally:
-        if source is not None:
-            source.close()
     return applied
 
 
 def _apply_main(store: ReplicaStore, group: tuple[str, ...], before: tuple[bytes, ...], delta: GroupDelta,
-                source: apsw.Connection | None, settled: Iterable[bytes], also: Mapping[str, Any], witness: bytes,
+                pieces: PiecesOf | None, settled: Iterable[bytes], also: Mapping[str, Any], witness: bytes,
                 still: Callable[[], bool], told: Told, applied: Applied) -> bool:  # fmt: skip
     with store.write(APPLYING) as db:
         if tokens_of(db, group) != before or not still():
             return False
         dirty: list[tuple[str, bytes]] = []
         for name, part in delta.collections.items():
-            _apply_part(db, "main", store.schema.info(name), part, _with_file(part, source, name), dirty, told, applied)
+            _apply_part(db, "main", store.schema.info(name), part, _rows(store, name, part, pieces), dirty, told, applied)
         dirty += store.outbox.settle(settled)
         overlay.rebuild_all(db, store.schema, dirty)
         for name in group:
@@ -112,12 +121,13 @@ def _apply_main(store: ReplicaStore, group: tuple[str, ...], before: tuple[bytes
     return True
 
 
-def _with_file(part: PartDelta, source: apsw.Connection | None, name: str) -> Iterator[Sequence[Value]]:
+def _rows(store: ReplicaStore, name: str, part: PartDelta, pieces: PiecesOf | None) -> Iterator[Sequence[Value]]:
     yield from part.put
     if part.in_file:
-        if source is None:
+        if pieces is None:
             raise ProtocolError("the answer names a file that was not fetched")
-        yield from bulk_rows(source, name)
+        for piece in pieces(name):
+            yield from piece_rows(store.schema.info(name), piece)
 
 
 def _apply_part(db: apsw.Connection, place: str, info: CollectionInfo, part: PartDelta, rows: Iterable[Sequence[Value]],
@@ -135,6 +145,10 @@ def _apply_part(db: apsw.Connection, place: str, info: CollectionInfo, part: Par
     put, count = View(), len(part.added)
     columns, marks = ",".join(map(quote, ("_ordinal", *info.replicated))), ",".join("?" * (len(info.replicated) + 1))
     positions = [info.replicated.index(k) + 1 for k in info.key]
+    # Not REPLACE: it would delete and insert what an update leaves as it is, such as words in the search index.
+    sets = ",".join(f"{quote(n)}=excluded.{quote(n)}" for n in info.replicated)
+    others = f"DELETE FROM {table} WHERE {' AND '.join(f'{quote(k)}=?' for k in info.key)} AND _ordinal<>?"
+    filled = db.execute(f"SELECT 1 FROM {table} LIMIT 1").get is not None
 
     def plain() -> Iterator[Sequence[Value]]:
         nonlocal count
@@ -152,9 +166,11 @@ def _apply_part(db: apsw.Connection, place: str, info: CollectionInfo, part: Par
                 overlay.place_base(db, info, row[0], dict(zip(info.replicated, row[1:], strict=True)))
                 dirty.append((info.name, key))
             else:
+                if filled:  # another record has its key: one created here, or of another history
+                    db.execute(others, (*(row[p] for p in positions), row[0]))
                 yield tuple(row)
 
-    db.executemany(f"INSERT OR REPLACE INTO {table}({columns}) VALUES({marks})", plain())
+    db.executemany(f"INSERT INTO {table}({columns}) VALUES({marks}) ON CONFLICT(_ordinal) DO UPDATE SET {sets}", plain())
     told(info.name, count)
     held = (view | put) - part.drop
     if digest(held) != part.digest:
@@ -184,18 +200,24 @@ def _add_fields(db: apsw.Connection, info: CollectionInfo, part: PartDelta, dirt
         dirty += [(info.name, key) for key in sorted(overlay.touched_keys(db, info.name))]
 
 
-def _apply_own_file(store: ReplicaStore, name: str, before: bytes, delta: GroupDelta, told: Told, applied: Applied) -> bool:
+def _apply_own_file(store: ReplicaStore, name: str, before: bytes, delta: GroupDelta, pieces: PiecesOf | None, told: Told,
+                    applied: Applied) -> bool:  # fmt: skip
     """A small difference, in a transaction on the collection's own file."""
-    part = delta.collections[name]
     with owned(store.reader(), store.path, name) as (_, db):
         if _token(db) != before:
             return False
-        db.pragma("recursive_triggers", "on")
-        db.execute("UPDATE ok_gate SET mode=?", (APPLYING,))
-        _apply_part(db, "main", store.schema.info(name), part, part.put, [], told, applied)
+        _apply_in_place(store, name, db, delta.collections[name], pieces, told, applied)
         db.execute("UPDATE ok_group SET token=?, cursor=?", (delta.token, delta.cursor))
-        db.execute("UPDATE ok_gate SET mode=0")
     return True
+
+
+def _apply_in_place(store: ReplicaStore, name: str, db: apsw.Connection, part: PartDelta, pieces: PiecesOf | None, told: Told,
+                    applied: Applied) -> None:  # fmt: skip
+    """Changes a collection's own file record by record, with its indexes and its search."""
+    db.pragma("recursive_triggers", "on")
+    db.execute("UPDATE ok_gate SET mode=?", (APPLYING,))
+    _apply_part(db, "main", store.schema.info(name), part, _rows(store, name, part, pieces), [], told, applied)
+    db.execute("UPDATE ok_gate SET mode=0")
 
 
 def _token(db: apsw.Connection) -> bytes:
@@ -203,29 +225,28 @@ def _token(db: apsw.Connection) -> bytes:
     return token
 
 
-def _next_generation(store: ReplicaStore, name: str, before: bytes, delta: GroupDelta, bulk: str, told: Told,
-                     applied: Applied) -> bool:  # fmt: skip
-    """A load: the next generation is built beside the current one, and one row of the main file makes it current."""
-    part, main = delta.collections[name], store.reader()
-    with owned(main, store.path, name) as (generation, db):
+def _next_generation(store: ReplicaStore, name: str, before: bytes, delta: GroupDelta, pieces: PiecesOf | None, build: Build,
+                     told: Told, applied: Applied) -> bool:  # fmt: skip
+    """A load: the next generation was built beside the current one, and one row of the main file makes it current."""
+    part = delta.collections[name]
+    with owned(store.reader(), store.path, name) as (generation, db):
         if _token(db) != before:
             return False
-    with store.locked():
-        build = Build(store.path, store.schema.info(name), store.schema.version, generation + 1)
-    flipped = False
-    try:
-        put = build.fill(file_of(store.path, name, generation), bulk, part.drop, part.put, lambda written: told(name, written))
-        held = build.view()
-        if digest(held) != part.digest:
+        held = _view(db, "main", name)
+    if build.image:
+        came = len(_view(build.db, "main", name))
+        _apply_in_place(store, name, build.db, part, pieces, lambda c, n: told(c, came + n), applied)
+        view, put = _view(build.db, "main", name), came + applied.put[name]
+    else:
+        put = build.finish(file_of(store.path, name, generation), held, part.drop, part.put)
+        view = build.view()
+        told(name, put)
+        if digest(view) != part.digest:
             raise ProtocolError(f"the answer does not lead to the view of '{name}' that it promises; it was not applied")
-        build.seal(held, delta.token, delta.cursor)
-        flipped = _flip(store, before, generation, build, delta.token)
-    finally:
-        build.close()
-        if not flipped:
-            with suppress(OfflinekitError):  # the error that led here matters more
-                store.give_up(name, build.generation)
+    build.seal(view, delta.token, delta.cursor)
+    flipped = _flip(store, before, generation, build, delta.token)
     if flipped:
+        build.close()
         store.replaced(name, generation)
         applied.put[name], applied.drop[name] = put, len(part.drop)
     return flipped

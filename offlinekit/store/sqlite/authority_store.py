@@ -351,6 +351,10 @@ class SQLiteSnapshot:
         """The records of a view."""
         return self._read().rows(collection, fields, view)
 
+    def pieces(self, collection: str, fields: Sequence[str], view: View) -> Iterator[tuple[str, bytes]]:
+        """The records of a view as pieces."""
+        return ((collection, piece) for piece in self._read().pieces(collection, fields, view))
+
     def query(self, query: Query, fields: Sequence[str], scopes: Scopes) -> tuple[list[Sequence[Value]], int | None]:
         """The rows of a query within the scope."""
         return self._read().query(query, fields, scopes)

@@ -15,6 +15,7 @@ from offlinekit.nodes import Const, Filter, Value
 from offlinekit.query import Query, query_sql
 from offlinekit.schema import CollectionInfo, Schema
 from offlinekit.selection import Step
+from offlinekit.store.sqlite.bulk import made_pieces
 from offlinekit.store.sqlite.tracking import side_table
 from offlinekit.view import View, chunks, signed, view_of
 
@@ -104,8 +105,11 @@ class Reader:
 
     def rows(self, collection: str, fields: Sequence[str], view: View) -> Iterator[Sequence[Value]]:
         """(ordinal, field, …) of the records of a view."""
-        if not view:
-            return iter(())
+        sql = self._records(collection, fields)
+        return (row for part in chunks(view) for row in self.db.execute(sql, (apsw.carray(signed(part)),)))
+
+    def _records(self, collection: str, fields: Sequence[str]) -> str:
+        """The statement that reads the records of ordinals given as an array."""
         info = self.schema.info(collection)
         names = ",".join(f"t.{quote(f)}" for f in fields)
         sql = (
@@ -114,7 +118,11 @@ class Reader:
         )
         if collection in self.fits:  # a record that does not fit may share its key's text with one that does
             sql += f" WHERE {self.fits[collection].replace('{alias}', 't')}"
-        return (row for part in chunks(view) for row in self.db.execute(sql, (apsw.carray(signed(part)),)))
+        return sql
+
+    def pieces(self, collection: str, fields: Sequence[str], view: View) -> Iterator[bytes]:
+        """The records of a view as pieces that travel."""
+        return made_pieces(self.db, self.schema.info(collection), fields, self._records(collection, fields), view)
 
     def query(
         self, query: Query, fields: Sequence[str], scopes: Mapping[str, Filter] | None

@@ -29,6 +29,7 @@ __all__ = [
     "before_table",
     "check_additive",
     "collection_sql",
+    "column_sql",
     "finish_sql",
     "reshape",
     "search_table",
@@ -89,7 +90,8 @@ def search_table(collection: str) -> str:
     return quote(f"ok_search_{collection}")
 
 
-def _column(info: CollectionInfo, name: str) -> str:
+def column_sql(info: CollectionInfo, name: str) -> str:
+    """The definition of a replicated or device-only field as a column."""
     f = info.fields[name]
     return f"{quote(name)} {f.kind.sqlite}{'' if f.nullable else ' NOT NULL'}"
 
@@ -98,11 +100,11 @@ def collection_sql(info: CollectionInfo, schema_name: str = "main", *, indexes: 
     """The statements that create a collection's table in the named database; without `indexes`: only the bare table."""
     prefix = f"{quote(schema_name)}."
     if info.device_only:
-        columns = ", ".join(_column(info, n) for n in info.fields)
+        columns = ", ".join(column_sql(info, n) for n in info.fields)
         key = ",".join(map(quote, info.key))
         yield f"CREATE TABLE IF NOT EXISTS {prefix}{quote(info.name)}({columns}, PRIMARY KEY({key})) STRICT"
     else:
-        columns = ", ".join(_column(info, n) for n in info.replicated)
+        columns = ", ".join(column_sql(info, n) for n in info.replicated)
         yield f"CREATE TABLE IF NOT EXISTS {prefix}{quote(info.name)}(_ordinal INTEGER PRIMARY KEY, {columns}) STRICT"
     if info.writable:
         key = ",".join(map(quote, info.key))
@@ -238,7 +240,7 @@ def reshape(db: apsw.Connection, info: CollectionInfo) -> None:
         if name not in have:
             f = info.fields[name]
             initial = None if f.required else f.initial()
-            column = f"{_column(info, name)} DEFAULT {apsw.format_sql_value(initial)}"
+            column = f"{column_sql(info, name)} DEFAULT {apsw.format_sql_value(initial)}"
             db.execute(f"ALTER TABLE {quote(info.name)} ADD COLUMN {column}")
             if info.writable:
                 db.execute(f"ALTER TABLE {base_table(info.name)} ADD COLUMN {column}")

@@ -9,33 +9,28 @@ in this order. Nothing that somebody has open is deleted (`discard`). `generatio
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import apsw
 
-from offlinekit.exceptions import ProtocolError, StoreBusy, StoreError
+from offlinekit.exceptions import StoreBusy, StoreError
 from offlinekit.expr.sql import quote
-from offlinekit.nodes import Value
-from offlinekit.store.sqlite.connection import connect, mapped, write_transaction
+from offlinekit.store.sqlite.connection import connect, write_transaction
 
 __all__ = [
     "INCOMING",
     "LOOKS_MAX",
-    "bulk_rows",
     "current",
     "discard",
     "file_of",
     "follow",
-    "open_bulk",
     "owned",
     "place_of",
     "readonly_uri",
-    "received",
     "reserve",
     "sweep",
-    "write_bulk",
 ]
 
 INCOMING = "ok_incoming"  # takes the place of the collection in the names of files on their way in
@@ -147,8 +142,11 @@ def discard(path: str) -> bool:
     return True
 
 
-def sweep(main: str, generations: Mapping[str, int]) -> None:
-    """Discards what crashes and deletions that were refused have left; under the write lock of the main file."""
+def sweep(main: str, generations: Mapping[str, int], arriving: Collection[int]) -> None:
+    """Discards what crashes and deletions that were refused have left; under the write lock of the main file.
+
+    Files on their way in stay under the numbers in `arriving`, for a download that goes on.
+    """
     folder, name = os.path.split(os.path.abspath(main))
     for entry in os.listdir(folder):
         collection, _, rest = entry.removeprefix(name + ".").partition(".")
@@ -156,72 +154,5 @@ def sweep(main: str, generations: Mapping[str, int]) -> None:
             rest = rest.removesuffix(tail)
         if not entry.startswith(name + ".") or not rest.isdecimal():
             continue
-        if collection == INCOMING or generations.get(collection, int(rest)) != int(rest):
+        if int(rest) not in arriving if collection == INCOMING else generations.get(collection, int(rest)) != int(rest):
             discard(os.path.join(folder, f"{name}.{collection}.{rest}"))
-
-
-# -- files on their way
-
-
-def write_bulk(path: str, tables: Iterable[tuple[str, Sequence[str], Iterable[Sequence[Value]]]]) -> dict[str, int]:
-    """Writes (collection, fields, rows of ordinal and fields) as an SQLite file to send; nothing else is in it.
-
-    Returns the byte at which the records of each collection end: they stand one collection after the other.
-    """
-    db, ends = apsw.Connection(path), {}
-    with mapped(path):
-        try:
-            db.pragma("journal_mode", "off")
-            db.pragma("synchronous", "off")
-            db.execute("BEGIN")
-            for collection, fields, rows in tables:
-                db.execute(_bulk_table(collection, fields))
-                marks = ",".join("?" * (len(fields) + 1))
-                db.executemany(f"INSERT INTO {quote(collection)} VALUES({marks})", rows)
-                ends[collection] = db.pragma("page_count") * db.pragma("page_size")
-            db.execute("COMMIT")
-        finally:
-            db.close()
-    return ends
-
-
-def _bulk_table(collection: str, fields: Sequence[str]) -> str:
-    return f"CREATE TABLE {quote(collection)}(_ordinal INTEGER PRIMARY KEY,{','.join(map(quote, fields))})"
-
-
-def open_bulk(path: str, tables: Mapping[str, Sequence[str]]) -> apsw.Connection:
-    """Opens a received file read-only and distrusted, after comparing its schema with what was asked for, to the letter.
-
-    Nothing else may be in it: no view, trigger or index, whatever it is called.
-    """
-    try:
-        with received():
-            db = connect(path, immutable=True)
-    except StoreError as error:
-        raise ProtocolError(f"the received file is no database: {error}") from error
-    try:
-        with received():
-            found = sorted(db.execute("SELECT type,name,tbl_name,sql FROM sqlite_schema"), key=repr)
-        wanted = sorted((("table", c, c, _bulk_table(c, fields)) for c, fields in tables.items()), key=repr)
-        if found != wanted:
-            names = [[row[1] for row in rows] for rows in (found, wanted)]
-            raise ProtocolError(f"the received file holds {names[0]!r:.200} instead of {names[1]}, or other columns")
-    except BaseException:
-        db.close()
-        raise
-    return db
-
-
-def bulk_rows(db: apsw.Connection, collection: str) -> Iterator[Sequence[Value]]:
-    """(ordinal, field, …) of a received file; raises ProtocolError where it is damaged."""
-    with received():
-        yield from db.execute(f"SELECT * FROM {quote(collection)}")
-
-
-@contextmanager
-def received() -> Iterator[None]:
-    """Raises what reading a received file raises as a ProtocolError: it says nothing of the replica's own files."""
-    try:
-        yield
-    except (apsw.CorruptError, apsw.NotADBError, apsw.IOError, apsw.SQLError, apsw.TooBigError, UnicodeDecodeError) as error:
-        raise ProtocolError(f"the received file is damaged: {error}") from error

@@ -149,7 +149,8 @@ class ReplicaStore:
                 known[self.projection] = self.fields
                 self.set_meta("projections", known)
                 self._create_files()
-                sweep(self.path, current(self.db))
+                arriving = {number for saved in self.meta("arriving") or () for number in saved["files"]}
+                sweep(self.path, current(self.db), arriving)
                 self.db.execute("COMMIT")
             except BaseException:
                 if not self.db.get_autocommit():
@@ -256,8 +257,11 @@ class ReplicaStore:
         return None if found is None else _unpack(found)
 
     def set_meta(self, name: str, value: Any) -> None:
-        """Stores a small value, in the caller's transaction."""
-        self.db.execute("INSERT OR REPLACE INTO ok_meta VALUES(?,?)", (name, _pack(value)))
+        """Stores a small value in the caller's transaction, or with None deletes it."""
+        if value is None:
+            self.db.execute("DELETE FROM ok_meta WHERE name=?", (name,))
+        else:
+            self.db.execute("INSERT OR REPLACE INTO ok_meta VALUES(?,?)", (name, _pack(value)))
 
     # -- transactions
 

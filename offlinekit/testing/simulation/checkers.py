@@ -11,11 +11,10 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-import apsw
-
 from offlinekit.compress import decompress
 from offlinekit.exceptions import SelectionExpired
 from offlinekit.protocol import messages as m
+from offlinekit.testing._files import databases, rows_in
 from offlinekit.testing.simulation.device import Device
 from offlinekit.testing.simulation.head import Head
 from offlinekit.testing.simulation.model import Flat, Model
@@ -128,15 +127,9 @@ class Checkers:
 
     def no_leak_in_file(self, identity: str, data: bytes, allowed: Iterable[set[str]]) -> dict[str, set[int]]:
         """The same for a file; the ordinals in it by collection."""
-        content = decompress(data, 1 << 25)
-        self.no_leak(identity, b"\0\0\0\0" + content, allowed)
-        db = apsw.Connection(":memory:")
-        db.deserialize("main", content)
-        try:
-            names = [str(r[0]) for r in db.execute("SELECT name FROM sqlite_schema WHERE type='table'")]
-            return {n: {int(str(r[0])) for r in db.execute(f'SELECT _ordinal FROM "{n}"')} for n in names}
-        finally:
-            db.close()
+        for _, content in databases(data):
+            self.no_leak(identity, b"\0\0\0\0" + content, allowed)
+        return {name: {int(str(row[0])) for row in rows} for name, rows in rows_in(data).items()}
 
     def records(self, dev: Device, collection: str, where: tuple[Any, ...], answer: m.Records) -> None:
         """A remote read holds exactly what passes in the scope, as it is now."""

@@ -79,7 +79,7 @@ class Device:
                 exchange.steps.close()
         self.exchanges.clear()
         with suppress(Exception, CrashError):
-            self.exchanger.forget()
+            self.exchanger.arrivals.release()
         with suppress(Exception):
             self.replica.close()
         for db in apsw.connections():

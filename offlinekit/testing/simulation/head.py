@@ -15,6 +15,7 @@ import apsw
 from attrs import frozen
 
 from offlinekit.authority import Authority
+from offlinekit.authority.files import at_once
 from offlinekit.store.sqlite import SQLiteStore
 from offlinekit.testing.simulation.breaking import Breaker, CrashError
 from offlinekit.testing.simulation.contract import CONFLICTS, EFFECTS, NARROW, OFFER, SCHEMA, SCOPES, declare
@@ -94,7 +95,7 @@ class Head:
         authority = Authority(
             store, SCHEMA, offer=OFFER, scopes=NARROW if self.narrow else SCOPES, conflicts=CONFLICTS,
             files=str(self.folder / "files"), snapshot_age_s=self.age_s,
-            random=self.ids.randbytes,
+            random=self.ids.randbytes, background=at_once,
         )  # fmt: skip
         authority.puller.inline_rows = 9
         declare(authority, self.attempts)

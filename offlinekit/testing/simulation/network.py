@@ -19,6 +19,7 @@ from offlinekit.exchange import Effect, Fetch, Steps
 from offlinekit.protocol import messages as m
 from offlinekit.protocol.codec import decode_answer, decode_request
 from offlinekit.query import Query
+from offlinekit.testing._files import whole
 from offlinekit.testing.simulation.breaking import Breaker, CrashError
 from offlinekit.testing.simulation.checkers import Checkers, Option
 from offlinekit.testing.simulation.choices import CONDITIONS
@@ -269,7 +270,7 @@ class Network:
         assert packet.answer is not None
         exchange.given = packet.answer
         promise = exchange.dev.promises.get(packet.answer)
-        if promise is not None and isinstance(promise.answer, m.Delta) and promise.answer.file is not None:
+        if promise is not None and isinstance(promise.answer, m.Delta) and promise.answer.files():
             exchange.dev.arriving = promise
         self._run(exchange, packet.answer)
 
@@ -356,11 +357,11 @@ class Network:
         if isinstance(answer, m.Delta):
             groups = tuple(tuple(sorted(g.collections)) for g in answer.groups)
             puts = {c: {row[0] for row in p.put} for g in answer.groups for c, p in g.collections.items()}
-            if answer.file is not None:
-                data = self.head.fetch(answer.file.name, 0, dev.identity)
+            for manifest, image in answer.files():
+                data = whole(self.head.fetch, manifest.name, dev.identity)
                 for name, found in self.checkers.no_leak_in_file(dev.identity, data, tags).items():
                     puts[name] = puts.get(name, set()) | found
-                self.checkers.counts["files"] += 1
+                self.checkers.counts["images" if image else "files"] += 1
             if not exchange.over:
                 self.checkers.drops(dev, exchange.held or {}, answer)
         if body not in dev.promises:
@@ -449,7 +450,7 @@ class Network:
             options += push_options(exchange.given)
         elif exchange.kind == "pull":
             promise = dev.promises.get(exchange.given)
-            if promise is None or (isinstance(promise.answer, m.Delta) and promise.answer.file is not None):
+            if promise is None or (isinstance(promise.answer, m.Delta) and promise.answer.files()):
                 promise = arriving
             if promise is not None:
                 for must, some in product(promise.musts, subsets(promise.groups)):
@@ -468,5 +469,6 @@ class Network:
         if isinstance(promise.answer, m.Delta):
             for group in promise.answer.groups:
                 for name, part in group.collections.items():
-                    new = (dev.views.get(name, set()) | promise.puts.get(name, set())) - set(unpack_view(part.drop))
+                    base = set() if part.image else dev.views.get(name, set())
+                    new = (base | promise.puts.get(name, set())) - set(unpack_view(part.drop))
                     dev.views[name] = new if certain else new | dev.views.get(name, set())
