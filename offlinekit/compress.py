@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
 
 from offlinekit.exceptions import ProtocolError, TooLarge
 
@@ -12,7 +11,7 @@ if sys.version_info >= (3, 14):
 else:
     from backports.zstd import ZstdCompressor, ZstdDecompressor, ZstdError
 
-__all__ = ["compress", "compress_stream", "decompress", "decompress_stream"]
+__all__ = ["compress", "decompress"]
 
 _LEVEL = 1
 
@@ -35,35 +34,3 @@ def decompress(data: bytes, size_max: int) -> bytes:
     if not decompressor.eof or decompressor.unused_data:
         raise ProtocolError("a zstd frame was cut short or followed by something else")
     return content
-
-
-def compress_stream(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """One frame made of chunks, in pieces; an empty chunk sends all that came before it on its way."""
-    compressor = ZstdCompressor(_LEVEL)
-    for chunk in chunks:
-        if piece := compressor.compress(chunk) if chunk else compressor.flush(ZstdCompressor.FLUSH_BLOCK):
-            yield piece
-    yield compressor.flush()
-
-
-def decompress_stream(chunks: Iterable[bytes], size_max: int) -> Iterator[bytes]:
-    """The content of one frame in pieces; raises like `decompress`."""
-    decompressor, total = ZstdDecompressor(), 0
-    for chunk in chunks:
-        if decompressor.eof:
-            raise ProtocolError("a zstd frame was followed by something else")
-        try:
-            piece = decompressor.decompress(chunk, 1 << 20)
-            while True:
-                total += len(piece)
-                if total > size_max:
-                    raise TooLarge(f"a file of more than {size_max} bytes after decompression was refused")
-                if piece:
-                    yield piece
-                if decompressor.eof or decompressor.needs_input:
-                    break
-                piece = decompressor.decompress(b"", 1 << 20)
-        except ZstdError as error:
-            raise ProtocolError(f"not a zstd frame: {error}") from error
-    if not decompressor.eof or decompressor.unused_data:
-        raise ProtocolError("a zstd frame was cut short or followed by something else")

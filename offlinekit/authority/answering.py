@@ -109,7 +109,7 @@ class Answering:
                 self.images.make(info, key, snapshot, view, self._store.now())
             self._count("image made")
 
-        self.images.asked(key, asked.request.device, make)
+        self.images.asked(key, asked.request.device, make, self._store.now)
         return None
 
     def _to_image(self, asked: Asked, collection: str, d: Difference, image: Image) -> Difference | None:

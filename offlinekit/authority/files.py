@@ -39,8 +39,15 @@ _log = logging.getLogger("offlinekit.authority")
 
 
 def in_background(work: Callable[[], None]) -> None:
-    """Runs work in a thread of its own."""
-    threading.Thread(target=work, name="offlinekit-files", daemon=True).start()
+    """Runs work in a thread of its own; who waits for what it was to make is told that it is gone, and asks anew."""
+
+    def run() -> None:
+        try:
+            work()
+        except Exception:
+            _log.exception("a file for devices could not be made")
+
+    threading.Thread(target=run, name="offlinekit-files", daemon=True).start()
 
 
 def at_once(work: Callable[[], None]) -> None:
@@ -86,8 +93,6 @@ class Files:
         def work() -> None:
             try:
                 self.write(file, pieces, parts, now)
-            except Exception:  # whoever fetches it is told that it is gone, and asks anew
-                _log.exception("a file could not be made")
             finally:
                 self._makers.release()
                 done()

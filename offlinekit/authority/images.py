@@ -8,10 +8,8 @@ it survives restarts and other processes find it.
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from hashlib import sha256
@@ -35,7 +33,7 @@ __all__ = ["Image", "Images"]
 RECORDS_LEAST = 20_000
 ASKED_LEAST = 2  # devices that asked for the same since this process began
 PAUSE = 20  # times what making one took until the same is made again
-_log = logging.getLogger("offlinekit.authority")
+PAUSE_MAX_S = 3600.0
 
 
 class _Page(Struct, frozen=True, kw_only=True):
@@ -96,27 +94,25 @@ class Images:
         return Manifest(name=self._files.name_for(identity, image.file), size=size, parts=[(collection, size)],
                         raw_size=image.raw_size, records=len(image.view))  # fmt: skip
 
-    def asked(self, key: bytes, device: bytes, make: Callable[[], object]) -> None:
+    def asked(self, key: bytes, device: bytes, make: Callable[[], object], clock: Callable[[], float]) -> None:
         """Somebody could have used an image: makes it in the background once several have asked for the same."""
+        now = clock()
         with self._lock:
             if len(self._asked) > 1024:
                 self._asked.clear()
             devices = self._asked.setdefault(key, set())
             devices.add(device)
-            if len(devices) < ASKED_LEAST or self._making or time.monotonic() < self._next.get(key, 0.0):
+            if len(devices) < ASKED_LEAST or self._making or 0 < self._next.get(key, now) - now < PAUSE_MAX_S:
                 return
             self._making = True
 
         def work() -> None:
-            began = time.monotonic()
             try:
                 make()
-            except Exception:
-                _log.exception("an image could not be made; devices get their records one by one")
             finally:
                 with self._lock:
                     self._making = False
-                    self._next[key] = time.monotonic() + PAUSE * (time.monotonic() - began)
+                    self._next[key] = clock() + PAUSE * (clock() - now)
 
         self._files.background(work)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import closing
 from hashlib import sha256
 from pathlib import Path
 from struct import pack
@@ -230,6 +231,17 @@ def file_with(tmp_path: Path, name: str, *statements: str) -> bytes:
     return path.read_bytes()
 
 
+def in_utf16(tmp_path: Path, name: str) -> bytes:
+    """The same, whose texts are encoded otherwise."""
+    info, path = SCHEMA.info(name), tmp_path / "utf16"
+    with closing(apsw.Connection(str(path))) as db:
+        db.execute("PRAGMA encoding='UTF-16'")
+        db.execute(piece_sql(info, info.replicated))
+        row = NEW if name == "customer" else [77, "n", "new", 1]
+        db.execute(f"INSERT INTO {name} VALUES({','.join('?' * len(row))})", row)
+    return path.read_bytes()
+
+
 def schema_row(values: str) -> tuple[str, ...]:
     """A row written into the table of tables."""
     return "PRAGMA writable_schema=on", f"INSERT INTO sqlite_schema VALUES({values})"
@@ -239,6 +251,7 @@ FILES: dict[str, Callable[[Path, str], bytes]] = {
     "no database": lambda p, n: b"x" * 5000,
     "nothing": lambda p, n: b"",
     "a format of the future": lambda p, n: file_with(p, n)[:18] + b"\x09\x09" + bytes(9000),
+    "another encoding of text": lambda p, n: in_utf16(p, n),
     "a head alone": lambda p, n: file_with(p, n)[:100],
     "cut": lambda p, n: file_with(p, n)[:-4096],
     "a broken page": lambda p, n: file_with(p, n)[:4096] + b"\xff" * 4096,

@@ -110,6 +110,8 @@ def opened(info: CollectionInfo, piece: Piece) -> Iterator[tuple[apsw.Connection
             if not content:
                 raise ProtocolError("a piece without a database")
             db.deserialize("main", content)
+            if db.pragma("encoding") != "UTF-8":
+                raise ProtocolError("a piece holds text in another encoding than UTF-8")
             found = list(db.execute("SELECT type,name,tbl_name,sql FROM sqlite_schema"))
             if found != [("table", info.name, info.name, piece_sql(info, info.replicated))]:
                 raise ProtocolError(f"a piece of '{info.name}' holds other tables or columns than were asked for")

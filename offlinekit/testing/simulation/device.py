@@ -52,7 +52,6 @@ class Device:
         self.exchanges: dict[str, Any] = {}  # under way, by kind
         self.promises: dict[bytes, Promise] = {}
         self.pushed: dict[bytes, int] = {}  # by answer: the version of the records that it left
-        self.arriving: Promise | None = None
         self.views: dict[str, set[int]] = {}
         self.strays: dict[str, list[bytes]] = {"push": [], "pull": []}
         self.copied = False
@@ -85,7 +84,6 @@ class Device:
         for db in apsw.connections():
             if db.filename.startswith(os.path.join(self.folder, "")):
                 db.close(True)
-        self.arriving = None
 
     def copy_to(self, folder: Path) -> None:
         """The files, as somebody copies them while the program is closed."""

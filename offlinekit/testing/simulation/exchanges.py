@@ -35,6 +35,7 @@ class Exchange:
     bounds: tuple[float, ...] = ()
     held: Mapping[str, set[int]] | None = None
     given: bytes = b""
+    file: str = ""  # the name of the one that is fetched
     over: bool = False
     since: int = 0  # the newest version of the records of which the device had seen anything when it asked
     wanted: Any = None  # the collection and condition of a query, the candidate of a preview

@@ -98,6 +98,7 @@ class Head:
             random=self.ids.randbytes, background=at_once,
         )  # fmt: skip
         authority.puller.inline_rows = 9
+        authority.puller.answering.images.least = 3
         declare(authority, self.attempts)
         return authority
 

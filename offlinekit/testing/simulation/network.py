@@ -63,6 +63,7 @@ class Network:
     def __init__(self, world: Around, rng: random.Random) -> None:
         self.world, self.rng, self.checkers, self.head = world, rng, world.checkers, world.head
         self.queue: list[Packet] = []
+        self.arriving: dict[tuple[str, str], Promise] = {}  # by identity and name of the file
         self.count = 0
 
     def hit(self, fault: str) -> bool:
@@ -113,7 +114,7 @@ class Network:
                 exchange.steps.close()
             exchange.over = True
 
-    def _fails(self, exchange: Exchange, error: TransportError) -> None:
+    def _fails(self, exchange: Exchange, error: OfflinekitError) -> None:
         """The exchange is told that no piece of the file came."""
         try:
             exchange.steps.throw(error)
@@ -140,16 +141,15 @@ class Network:
         except CrashError:
             self.world.note(f"{dev.name} crashes in {exchange.kind} {exchange.n}")
             self._over(exchange)
-            promise = dev.arriving
             dev.kill()
             dev.open()
-            self._uncertain(exchange, "a crash", promise)
+            self._uncertain(exchange, "a crash")
             return
         except OfflinekitError as error:
             self.world.note(f"{dev.name} {exchange.kind} {exchange.n} fails: {type(error).__name__}")
             self.checkers.counts[f"failed {type(error).__name__}"] += 1
             self._over(exchange)
-            self._uncertain(exchange, type(error).__name__, dev.arriving)
+            self._uncertain(exchange, type(error).__name__)
             return
         finally:
             self.world.ended(breaker)
@@ -157,6 +157,8 @@ class Network:
 
     def _step(self, exchange: Exchange, answer: bytes | None) -> Effect:
         effect: Effect = next(exchange.steps) if answer is None else exchange.steps.send(answer)
+        if isinstance(effect, Fetch):
+            exchange.file = effect.name
         return effect
 
     def _over(self, exchange: Exchange) -> None:
@@ -259,11 +261,9 @@ class Network:
             return
         if isinstance(packet.answer, Exception):
             self.world.note(f"{exchange.dev.name} {exchange.kind} {exchange.n}: {packet.answer}")
-            if isinstance(packet.effect, Fetch) and isinstance(packet.answer, TransportError):
+            if isinstance(packet.effect, Fetch) and isinstance(packet.answer, TransportError | ProtocolError):
                 self._fails(exchange, packet.answer)
             else:
-                if isinstance(packet.effect, Fetch):
-                    exchange.dev.arriving = None
                 exchange.steps.close()
             self._over(exchange)
             return
@@ -271,7 +271,8 @@ class Network:
         exchange.given = packet.answer
         promise = exchange.dev.promises.get(packet.answer)
         if promise is not None and isinstance(promise.answer, m.Delta) and promise.answer.files():
-            exchange.dev.arriving = promise
+            for manifest, _ in promise.answer.files():
+                self.arriving[exchange.dev.identity, manifest.name] = promise
         self._run(exchange, packet.answer)
 
     # -- at head office
@@ -425,7 +426,7 @@ class Network:
             serial = dev.pushed.get(exchange.given, 0)
             checkers.advance(dev, what, lambda model: answered(model, answer, serial))
         elif kind in ("same", "delta", "bulk"):
-            promise = dev.arriving if kind == "bulk" else dev.promises.get(exchange.given)
+            promise = self._arrived(exchange) if kind == "bulk" else dev.promises.get(exchange.given)
             checkers.must(promise is not None, "view", f"{dev.name} applies an answer that head office never made")
             assert promise is not None
             checkers.must(promise.selection == exchange.selection == dev.selection(), "selection",
@@ -433,15 +434,16 @@ class Network:
             options: list[Option] = [partial(applied, promise=promise, must=must) for must in promise.musts]
             checkers.advance(dev, what, *options)
             self._move_views(dev, promise, certain=True)
-            dev.arriving = None
         elif kind in ("stale", "cancelled"):
-            self._uncertain(exchange, kind, dev.arriving)
-            if exchange.kind == "pull":
-                dev.arriving = None
+            self._uncertain(exchange, kind)
         else:
             checkers.advance(dev, what, lambda model: None)
 
-    def _uncertain(self, exchange: Exchange, why: str, arriving: Promise | None) -> None:
+    def _arrived(self, exchange: Exchange) -> Promise | None:
+        """What was promised with the file that an exchange fetched, perhaps to an earlier run of the program."""
+        return self.arriving.get((exchange.dev.identity, exchange.file))
+
+    def _uncertain(self, exchange: Exchange, why: str) -> None:
         """Nobody knows how far it came: whatever is whole is allowed."""
         dev = exchange.dev
         what = f"{exchange.kind} {exchange.n} after {why}"
@@ -451,7 +453,7 @@ class Network:
         elif exchange.kind == "pull":
             promise = dev.promises.get(exchange.given)
             if promise is None or (isinstance(promise.answer, m.Delta) and promise.answer.files()):
-                promise = arriving
+                promise = self._arrived(exchange)
             if promise is not None:
                 for must, some in product(promise.musts, subsets(promise.groups)):
                     for settled, durable in ((True, True), (True, False), (False, False)):
