@@ -251,7 +251,7 @@ FILES: dict[str, Callable[[Path, str], bytes]] = {
     "no database": lambda p, n: b"x" * 5000,
     "nothing": lambda p, n: b"",
     "a format of the future": lambda p, n: file_with(p, n)[:18] + b"\x09\x09" + bytes(9000),
-    "another encoding of text": lambda p, n: in_utf16(p, n),
+    "another encoding of text": in_utf16,
     "a head alone": lambda p, n: file_with(p, n)[:100],
     "cut": lambda p, n: file_with(p, n)[:-4096],
     "a broken page": lambda p, n: file_with(p, n)[:4096] + b"\xff" * 4096,
