@@ -108,7 +108,7 @@ class Outcome:
 class PartDelta:
     """The difference of one collection: rows of (ordinal, field, …), ordinals to drop, and what the view is afterwards.
 
-    `image`: it is the difference to an image that comes with it, and not to what is held.
+    `image`: it is the difference to an image that comes with it; to what is held, `moved` records differ.
     """
 
     digest: bytes
@@ -118,6 +118,7 @@ class PartDelta:
     added: Sequence[Sequence[Value]] = ()
     in_file: int = 0
     image: bool = False
+    moved: int = 0
 
 
 @frozen

@@ -38,6 +38,7 @@ class Difference:
     added: View = field(factory=View)
     unknown: Sequence[int] = ()
     image: m.Manifest | None = None
+    moved: int = 0
 
 
 @frozen
@@ -57,7 +58,7 @@ class Answering:
     def __init__(self, store: AuthorityStore, schema: Schema, files: Files, count: Callable[[str], None]) -> None:
         self._store, self._schema, self._count = store, schema, count
         self.images = Images(files, schema)
-        self.inline_rows = INLINE_ROWS
+        self.inline_rows, self.stale = INLINE_ROWS, STALE
 
     def parts(self, asked: Asked, differences: Mapping[str, Difference]) -> tuple[dict[str, m.Part], dict[str, View]]:
         """The parts of an answer, and the records of those that go into its file."""
@@ -68,7 +69,7 @@ class Answering:
         if any(d.image for d in differences.values()) and (inline := self.inline(asked, differences)) is not None:
             return inline, {}
         in_file = {c: d.put | d.added for c, d in differences.items() if d.put or d.added}
-        parts = {c: m.Part(digest=digest(d.new), drop=pack_view(d.drop), in_file=len(in_file.get(c, ())), image=d.image)
+        parts = {c: m.Part(digest=digest(d.new), drop=pack_view(d.drop), in_file=len(in_file.get(c, ())), image=d.image, moved=d.moved)
                  for c, d in differences.items()}  # fmt: skip
         return parts, in_file
 
@@ -84,7 +85,7 @@ class Answering:
             if d.added_fields:
                 rows = [list(row) for row in snapshot.rows(c, d.added_fields, d.added)]
                 added = m.Added(fields=list(d.added_fields), rows=rows)
-            parts[c] = m.Part(digest=digest(d.new), drop=pack_view(d.drop), put=put, added=added, image=d.image)
+            parts[c] = m.Part(digest=digest(d.new), drop=pack_view(d.drop), put=put, added=added, image=d.image, moved=d.moved)
             size += len(msgspec.msgpack.encode(parts[c]))
         return parts if size <= INLINE_MAX else None
 
@@ -118,9 +119,9 @@ class Answering:
             return None
         drop = image.view - d.new
         put = (d.new - image.view) | (d.new & image.view & snapshot.changed(collection, image.cursor))
-        if STALE * (len(put) + len(drop)) > len(image.view):
+        if self.stale * (len(put) + len(drop)) > len(image.view):
             return None
         if drop and len(snapshot.evaluate(collection, Const(True), asked.plan.scopes, drop)) < len(drop):
             return None  # it holds what is out of the asker's reach today
         manifest = self.images.manifest(image, asked.identity, collection, self._store.now())
-        return evolve(d, put=put, drop=drop, added_fields=(), added=View(), image=manifest)
+        return evolve(d, put=put, drop=drop, added_fields=(), added=View(), image=manifest, moved=len(d.put | d.added))

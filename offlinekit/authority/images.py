@@ -61,7 +61,7 @@ class Images:
 
     def __init__(self, files: Files, schema: Schema) -> None:
         self._files, self.schema = files, schema
-        self.least = RECORDS_LEAST
+        self.least, self.asked_least = RECORDS_LEAST, ASKED_LEAST
         self.layout = image_layout(schema)
         self._lock = threading.Lock()
         self._known: dict[bytes, Image] = {}
@@ -102,7 +102,7 @@ class Images:
                 self._asked.clear()
             devices = self._asked.setdefault(key, set())
             devices.add(device)
-            if len(devices) < ASKED_LEAST or self._making or 0 < self._next.get(key, now) - now < PAUSE_MAX_S:
+            if len(devices) < self.asked_least or self._making or 0 < self._next.get(key, now) - now < PAUSE_MAX_S:
                 return
             self._making = True
 

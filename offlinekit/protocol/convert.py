@@ -60,7 +60,7 @@ def group_delta(group: m.Group) -> GroupDelta:
             checked(p.added.rows, len(p.added.fields) + 1)
     parts: Mapping[str, PartDelta] = {
         name: PartDelta(p.digest, p.put, unpack_view(p.drop), tuple(p.added.fields) if p.added else (),
-                        p.added.rows if p.added else (), p.in_file, p.image is not None)
+                        p.added.rows if p.added else (), p.in_file, p.image is not None, p.moved)
         for name, p in group.collections.items()
     }  # fmt: skip
     return GroupDelta(parts, group.token, group.cursor)

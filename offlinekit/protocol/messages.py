@@ -222,7 +222,7 @@ class Part(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One collection of a delta: (ordinal, field, …) of each record to put, a bitmap to drop, the digest of the new view.
 
     With `in_file` the records to put stand in the delta's file instead. With an `image` the device takes that for what it held:
-    put and drop are the difference to it.
+    put and drop are the difference to it, and `moved` tells how many records are others than the device holds.
     """
 
     digest: bytes
@@ -231,6 +231,7 @@ class Part(Struct, frozen=True, kw_only=True, omit_defaults=True):
     added: Added | None = None
     in_file: _Count = 0
     image: Manifest | None = None
+    moved: _Count = 0
 
 
 class Group(Struct, frozen=True, kw_only=True, omit_defaults=True):

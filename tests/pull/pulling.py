@@ -92,10 +92,14 @@ class Pulling:
                 rows[name] = [(list(fields[name]), r) for r in part.put]
                 if part.added is not None:
                     rows[name] += [(part.added.fields, r) for r in part.added.rows]
-                assert set(unpack_view(part.drop)) <= self.before.views[name], f"more is dropped from {name} than was held"
-        for manifest, _ in answer.files():
+                if part.image is None:
+                    assert set(unpack_view(part.drop)) <= self.before.views[name], f"more is dropped from {name} than was held"
+        told = dict.fromkeys(rows, self.silent)
+        for manifest, image in answer.files():
             data = whole(self.head.authority.fetch, manifest.name, self.dev.identity)
             assert not any(b"HUSH" in content for _, content in databases(data))
+            if image:
+                told[image] = False  # it is the same for all who ask for it
             for name, found in rows_in(data).items():
                 rows.setdefault(name, []).extend((list(fields[name]), r) for r in found)
         for name, found in rows.items():
@@ -103,8 +107,8 @@ class Pulling:
             for names, (ordinal, *values) in found:
                 assert ordinal in allowed, f"{name} {ordinal} is not in scope and travelled: {values}"
                 assert len(values) == len(names)
-                told = self.silent and ordinal in self.before.views[name]
-                assert not told, f"{self.walk}: {name} {ordinal} travelled, so that something hidden has changed in it"
+                hidden = told[name] and ordinal in self.before.views[name]
+                assert not hidden, f"{self.walk}: {name} {ordinal} travelled, so that something hidden has changed in it"
 
     def give(self, back: bytes) -> bool:
         """Gives an answer to the device; False when the pull has ended."""

@@ -24,7 +24,7 @@ WANTED = (
     "same", "delta", "bulk", "need_state", "need_selection", "need_view", "need_schema", "new_history", "expired",
     "held_back", "revoked", "unvouched", "added fields", "stale", "cancelled", "crash", "crash between groups",
     "unfit", "preview", "restore", "restore after writes", "implicit", "hushed", "older snapshot", "loaded apart", "joined",
-    "evaluated", "moved on",
+    "evaluated", "moved on", "resumed", "image made", "image named",
 )  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from offlinekit.exceptions import TransportError
+from offlinekit.exchange import Fetch
 from offlinekit.protocol import messages as m
 from offlinekit.protocol.codec import decode_answer
 from tests.pull.crashing import CrashError, crashing
@@ -46,6 +47,7 @@ class Walk:
         self.clock = VirtualClock()
         self.head = Head(folder, self.rng, self.clock)
         self.head.inline_rows, self.head.guard_held = 7, 4
+        self.head.images = (1, 1) if seed % 2 else self.head.images
         self.head.snapshot_age_s = 0.25 if seed % 2 else 0.0
         self.head.after_answer = self.look
         self.dumps, self.answered_from = dict[bytes, Dump](), b""
@@ -76,7 +78,8 @@ class Walk:
         for dev in self.devs:
             dev.store.close()
         self.head.stop()
-        self.counts.update({k: self.head.counts.get(k, 0) for k in ("unvouched", "added fields", "evaluated", "moved on")})
+        told = ("unvouched", "added fields", "evaluated", "moved on", "image made", "image named")
+        self.counts.update({k: self.head.counts.get(k, 0) for k in told})
 
     def held(self, dev: Dev) -> Held:
         """A dump of a replica."""
@@ -289,7 +292,19 @@ class Walk:
     def pull(self, dev: Dev) -> None:
         """A pull, and what may go wrong on its way."""
         r = self.rng
-        how = r.choice([self.plain, self.plain, self.lost, self.twice, self.overtaken, self.replayed, self.edited, self.crashed])
+        how = r.choice(
+            [
+                self.plain,
+                self.plain,
+                self.lost,
+                self.twice,
+                self.overtaken,
+                self.replayed,
+                self.edited,
+                self.crashed,
+                self.broken_off,
+            ]
+        )
         self.log.append(how.__name__)
         how(dev)
 
@@ -321,6 +336,18 @@ class Walk:
         pull.steps.close()
         if self.rng.random() < 0.5:
             dev.reopen()
+
+    def broken_off(self, dev: Dev) -> None:
+        """The line breaks while a file is fetched, and perhaps the program ends; the next pull goes on with it."""
+        pull = Pulling(self, dev)
+        while pull.effect is not None and not isinstance(pull.effect, Fetch):
+            if not pull.give(pull.ask()):
+                return
+        pull.steps.close()
+        if self.rng.random() < 0.6:
+            dev.reopen()
+        if self.rng.random() < 0.8:
+            self.plain(dev)
 
     def twice(self, dev: Dev) -> None:
         """Each request arrives twice; the device sees the answer to the first or to the second."""

@@ -21,6 +21,7 @@ from typing import Any
 import apsw
 
 from offlinekit.authority import Authority
+from offlinekit.authority.answering import STALE
 from offlinekit.authority.files import at_once
 from offlinekit.exceptions import OfflinekitError
 from offlinekit.exchange import Effect, Exchanger, Fetch, Steps
@@ -244,6 +245,7 @@ class Head:
         self.claims: dict[str, dict[str, Any]] = {}
         self.trace = sha256()
         self.scopes, self.inline_rows, self.guard_held = dict(SCOPES), 5000, 1000
+        self.images = 20_000, 2  # records and askers from which on one is made
         self.snapshot_age_s = 0.0
         self.after_answer: Callable[[], None] = lambda: None
         self.start()
@@ -258,6 +260,9 @@ class Head:
         self.authority.allow("sell", writes={Order: ["insert", "update", "delete"], Item: ["insert", "update", "delete"]})
         self.puller = self.authority.puller
         self.puller.inline_rows, self.puller.guard_held = self.inline_rows, self.guard_held
+        images = self.puller.answering.images
+        images.least, images.asked_least = self.images
+        self.puller.answering.stale = 1 if images.least == 1 else STALE
         self.db = apsw.Connection(str(self.path))  # another program's
         self.db.set_busy_timeout(5000)
 
@@ -331,6 +336,7 @@ class Dev:
 
     def reopen(self, schema: Schema | None = None) -> None:
         """A new process on the same file."""
+        self.exchanger.arrivals.release()
         self.store.close()
         self.schema = schema or self.schema
         self.open()

@@ -236,7 +236,7 @@ def _next_generation(store: ReplicaStore, name: str, before: bytes, delta: Group
     if build.image:
         came = len(_view(build.db, "main", name))
         _apply_in_place(store, name, build.db, part, pieces, lambda c, n: told(c, came + n), applied)
-        view, put = _view(build.db, "main", name), came + applied.put[name]
+        view, put = _view(build.db, "main", name), part.moved
     else:
         put = build.finish(file_of(store.path, name, generation), held, part.drop, part.put)
         view = build.view()
@@ -248,7 +248,7 @@ def _next_generation(store: ReplicaStore, name: str, before: bytes, delta: Group
     if flipped:
         build.close()
         store.replaced(name, generation)
-        applied.put[name], applied.drop[name] = put, len(part.drop)
+        applied.put[name], applied.drop[name] = put, len(held - view)
     return flipped
 
 

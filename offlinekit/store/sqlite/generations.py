@@ -225,10 +225,8 @@ def check_image(path: str, info: CollectionInfo, version: int) -> View:
         raise ProtocolError(f"the received image is no database: {error}") from error
     try:
         with received():
-            if _schema(db) != _schema_of(info, version) or (db.pragma("user_version"), db.pragma("encoding")) != (
-                version,
-                "UTF-8",
-            ):
+            marks = db.pragma("user_version"), db.pragma("encoding")
+            if _schema(db) != _schema_of(info, version) or marks != (version, "UTF-8"):
                 raise ProtocolError(f"the image of '{info.name}' holds other tables than asked for")
             states = list(db.execute("SELECT collection,view,digest,(SELECT mode FROM ok_gate) FROM ok_state"))
             if [s[0] for s in states] != [info.name] or states[0][3] != 0:

@@ -142,11 +142,14 @@ class Checkers:
         self.must(have == must and answer.total == len(must), "remote read",
                   f"{dev.name} reads {sorted(have)} of {collection}, not {sorted(must)}")  # fmt: skip
 
-    def drops(self, dev: Device, held: Mapping[str, set[int]], answer: m.Delta) -> None:
-        """An answer names no record to be dropped that the device did not hold: its ordinal would tell of somebody else's."""
+    def drops(self, dev: Device, held: Mapping[str, set[int]], answer: m.Delta, images: Mapping[str, set[int]]) -> None:
+        """An answer names no record to be dropped that the device did not hold: its ordinal would tell of somebody else's.
+
+        Nor any that was not in the image which comes with it.
+        """
         for group in answer.groups:
             for name, part in group.collections.items():
-                extra = set(unpack_view(part.drop)) - held.get(name, set())
+                extra = set(unpack_view(part.drop)) - images.get(name, held.get(name, set()))
                 self.must(not extra, "scope", f"{dev.name} is to drop {sorted(extra)[:5]} of {name}, which it never held")
 
     # -- pushes

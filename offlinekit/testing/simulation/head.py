@@ -99,6 +99,7 @@ class Head:
         )  # fmt: skip
         authority.puller.inline_rows = 9
         authority.puller.answering.images.least = 3
+        authority.puller.answering.images.asked_least = 1
         declare(authority, self.attempts)
         return authority
 

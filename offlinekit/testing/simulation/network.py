@@ -358,13 +358,16 @@ class Network:
         if isinstance(answer, m.Delta):
             groups = tuple(tuple(sorted(g.collections)) for g in answer.groups)
             puts = {c: {row[0] for row in p.put} for g in answer.groups for c, p in g.collections.items()}
+            images: dict[str, set[int]] = {}
             for manifest, image in answer.files():
                 data = whole(self.head.fetch, manifest.name, dev.identity)
                 for name, found in self.checkers.no_leak_in_file(dev.identity, data, tags).items():
                     puts[name] = puts.get(name, set()) | found
+                    if image:
+                        images[name] = found
                 self.checkers.counts["images" if image else "files"] += 1
             if not exchange.over:
-                self.checkers.drops(dev, exchange.held or {}, answer)
+                self.checkers.drops(dev, exchange.held or {}, answer, images)
         if body not in dev.promises:
             dev.promises[body] = Promise(tuple(musts), groups, answer, bound, exchange.selection, puts, exchange.load)
             dev.strays["pull"] = [*dev.strays["pull"][-4:], body]
