@@ -9,7 +9,7 @@ from attrs import evolve, field, frozen
 
 from offlinekit.authority.files import Files
 from offlinekit.authority.images import Image, Images
-from offlinekit.nodes import Const
+from offlinekit.nodes import Const, nothing
 from offlinekit.protocol import messages as m
 from offlinekit.protocol.codec import INLINE_MAX
 from offlinekit.schema import Schema
@@ -69,8 +69,10 @@ class Answering:
         if any(d.image for d in differences.values()) and (inline := self.inline(asked, differences)) is not None:
             return inline, {}
         in_file = {c: d.put | d.added for c, d in differences.items() if d.put or d.added}
-        parts = {c: m.Part(digest=digest(d.new), drop=pack_view(d.drop), in_file=len(in_file.get(c, ())), image=d.image, moved=d.moved)
-                 for c, d in differences.items()}  # fmt: skip
+        parts = {
+            c: m.Part(digest=digest(d.new), drop=pack_view(d.drop), in_file=len(in_file.get(c, ())), image=d.image, moved=d.moved)
+            for c, d in differences.items()
+        }
         return parts, in_file
 
     def inline(self, asked: Asked, differences: Mapping[str, Difference]) -> dict[str, m.Part] | None:
@@ -92,12 +94,13 @@ class Answering:
     def _from_image(self, asked: Asked, collection: str, d: Difference) -> Difference | None:
         """The difference to an image, where that is less; where there is none of use, somebody makes one in the background."""
         info, terms = self._schema.info(collection), asked.plan.terms.get(collection, ())
+        # Whatever an image holds, the difference to it is right: so one of what the first filter selects is of use to all.
+        source = next((t for t in terms if isinstance(t, Source) and t.where != nothing), None)
         if (
-            not info.own_file or len(d.put) < self.images.least or len(terms) != 1 or not isinstance(terms[0], Source)
+            not info.own_file or len(d.put) < self.images.least or source is None
             or asked.request.layout != self.images.layout or tuple(asked.fields[collection]) != tuple(info.replicated)
         ):  # fmt: skip
             return None
-        source = terms[0]
         key = asked.plan.own_hash(source)
         image = self.images.find(key)
         if image is not None and (difference := self._to_image(asked, collection, d, image)) is not None:

@@ -15,6 +15,7 @@ from typing import Any
 from offlinekit import Always, Authority, Collection, Field, Offer, Replica, Schema, SQLiteStore, everything, field
 from offlinekit.exchange import Exchanger, Fetch
 from offlinekit.protocol.codec import decode_answer
+from offlinekit.store.sqlite import applying
 from offlinekit.store.sqlite.generations import Build
 from offlinekit.store.sqlite.replica_store import ReplicaStore
 
@@ -31,7 +32,7 @@ class Order(Collection, writable=True):
 SCHEMA = Schema(Part, Order, intents=["sell"])
 OFFER = Offer(always=[Always(Part), Always(Order)])
 # After which call a load stops; "flipped" is before the one that deletes what was replaced.
-PLACES = {"built": (Build, "fill"), "sealed": (Build, "seal"), "flipped": (ReplicaStore, "replaced")}
+PLACES = {"built": (Build, "finish"), "sealed": (Build, "seal"), "flipped": (ReplicaStore, "replaced")}
 
 
 def authority_in(folder: str) -> Authority:
@@ -47,6 +48,7 @@ def authority_in(folder: str) -> Authority:
     )
     made.allow("sell", writes={Order: "insert"})
     made.puller.inline_rows = 3
+    applying.LOAD_LEAST = 3
     return made
 
 
@@ -94,9 +96,14 @@ class Program:
             return str(stop.value.kind)
 
     def pull(self, *, load: bool = False) -> str:
-        """Both."""
-        self.ask(load=load)
-        return self.take()
+        """Both; what another run of the program had begun is gone on with."""
+        steps = self.exchanger.pull(load=load)
+        try:
+            effect = next(steps)
+            while True:
+                effect = steps.send(self.serve(effect))
+        except StopIteration as stop:
+            return str(stop.value.kind)
 
     def count(self) -> int:
         """The parts that a select sees."""

@@ -1,14 +1,20 @@
-"""How a device's process ends while it applies an answer."""
+"""How a device's process ends while it applies an answer, or fetches its file."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import apsw
 
+from offlinekit.exchange import Fetch
+from tests.pull.pulling import Pulling
 from tests.pull.world import Dev
+
+if TYPE_CHECKING:
+    from tests.pull.walk import Walk
 
 
 class CrashError(Exception):
@@ -39,3 +45,16 @@ def crashing(dev: Dev, rng: random.Random) -> Iterator[None]:
             dev.store.db.set_commit_hook(None)
         else:
             apsw.connection_hooks.remove(at_open)
+
+
+def broken_off(walk: Walk, dev: Dev) -> None:
+    """The line breaks while a file is fetched, and perhaps the program ends; the next pull goes on with it."""
+    pull = Pulling(walk, dev)
+    while pull.effect is not None and not isinstance(pull.effect, Fetch):
+        if not pull.give(pull.ask()):
+            return
+    pull.steps.close()
+    if walk.rng.random() < 0.6:
+        dev.reopen()
+    if walk.rng.random() < 0.8:
+        walk.plain(dev)

@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from offlinekit.exceptions import TransportError
-from offlinekit.exchange import Fetch
 from offlinekit.protocol import messages as m
 from offlinekit.protocol.codec import decode_answer
-from tests.pull.crashing import CrashError, crashing
+from tests.pull.crashing import CrashError, broken_off, crashing
 from tests.pull.hushing import hush, hush_write
 from tests.pull.oracle import Dump, Held
 from tests.pull.pulling import Pulling
@@ -302,7 +301,7 @@ class Walk:
                 self.replayed,
                 self.edited,
                 self.crashed,
-                self.broken_off,
+                lambda dev: broken_off(self, dev),
             ]
         )
         self.log.append(how.__name__)
@@ -336,18 +335,6 @@ class Walk:
         pull.steps.close()
         if self.rng.random() < 0.5:
             dev.reopen()
-
-    def broken_off(self, dev: Dev) -> None:
-        """The line breaks while a file is fetched, and perhaps the program ends; the next pull goes on with it."""
-        pull = Pulling(self, dev)
-        while pull.effect is not None and not isinstance(pull.effect, Fetch):
-            if not pull.give(pull.ask()):
-                return
-        pull.steps.close()
-        if self.rng.random() < 0.6:
-            dev.reopen()
-        if self.rng.random() < 0.8:
-            self.plain(dev)
 
     def twice(self, dev: Dev) -> None:
         """Each request arrives twice; the device sees the answer to the first or to the second."""
