@@ -84,7 +84,7 @@ class Arriving:
             info = self.store.schema.info(name)
             if part.image and not info.own_file:
                 raise ProtocolError(f"an image came for '{name}', which has no file of its own")
-            if info.own_file and is_load(view_held(self.store, db, name), part):
+            if info.own_file and is_load(self.store, view_held(self.store, db, name), part):
                 self._loads.add(name)
         images = {d.image: d.manifest.records for d in self.downloads if d.image}
         self.expected = {c: n for c, p in parts.items() if (n := p.in_file + images.get(c, 0)) > 0}

@@ -19,7 +19,7 @@ from attrs import Factory, evolve, frozen
 
 from offlinekit import Always, Authority, Collection, Field, Offer, Quick, Replica, Schema, SQLiteStore, everything, field
 from offlinekit.authority.files import at_once
-from offlinekit.exceptions import Reject
+from offlinekit.exceptions import ProtocolError, RecordNotFound, Reject
 from offlinekit.exchange import Effect, Exchanger, Fetch
 from offlinekit.replica import MutationHandle
 from offlinekit.testing.crash import Disk
@@ -164,8 +164,10 @@ class World:
         os.makedirs(os.path.join(self.folder, "device"), exist_ok=True)
         path = os.path.join(self.folder, "device", "replica.db")
         offer = OFFER if self.schema is SCHEMA else GROWN_OFFER
-        return Replica.open(path, self.schema, offer=offer, identity="ana", zone="UTC", clock=self.clock,
+        made = Replica.open(path, self.schema, offer=offer, identity="ana", zone="UTC", clock=self.clock,
                             random=self.rng.randbytes)  # fmt: skip
+        made.store.load_least = 1  # few records are a load here
+        return made
 
     def close_replica(self) -> None:
         """Ends the device's program."""
@@ -271,7 +273,10 @@ class World:
             effect = next(steps)
             while True:
                 if isinstance(effect, Fetch):
-                    answer = self.head.fetch(effect.name, effect.offset, "ana")
+                    try:
+                        answer = self.head.fetch(effect.name, effect.offset, "ana")
+                    except RecordNotFound:  # the file went with the disk of head office
+                        effect = steps.throw(Expired("the file has expired; ask again"))
                 else:
                     answer = self.head.handle(effect.body, "ana", {})
                 effect = steps.send(answer)
@@ -289,7 +294,10 @@ class World:
     def pull(self, *, load: bool = False) -> bool:
         """One pull; whether there is more to load."""
         _ = self.replica
-        moved = self.attempt(lambda: self.drive(self.exchanger.pull(load=load)))
+        try:
+            moved = self.attempt(lambda: self.drive(self.exchanger.pull(load=load)))
+        except Expired:
+            moved = self.attempt(lambda: self.drive(self.exchanger.pull(load=load)))
         self._said(moved.kind)
         return bool(moved.more)
 
@@ -307,6 +315,10 @@ class World:
             if self.answers[-1] == "same" and not load:
                 return
         raise AssertionError(f"not settled: {self.answers}")
+
+
+class Expired(ProtocolError):
+    """What a transport raises when the authority has a file no longer."""
 
 
 def _sell(changes: Any, ctx: Any) -> None:

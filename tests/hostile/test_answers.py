@@ -398,7 +398,7 @@ def image_answer(device: Device, content: bytes, **changes: Any) -> tuple[Callab
     """An answer whose part is an image, and the file."""
     file = filed("part", content, 0, Form.IMAGE)
     named = manifest(file, raw_size=len(content), **({"records": 1} | changes))
-    one = m.Part(digest=digest(view_of([77])), image=named)
+    one = m.Part(digest=digest(view_of([77])), image=named, moved=1)
     return lambda d, s: delta(d, s, groups=[m.Group(collections={"part": one}, token=b"t", cursor=b"c")]), file
 
 

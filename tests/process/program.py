@@ -15,7 +15,6 @@ from typing import Any
 from offlinekit import Always, Authority, Collection, Field, Offer, Replica, Schema, SQLiteStore, everything, field
 from offlinekit.exchange import Exchanger, Fetch
 from offlinekit.protocol.codec import decode_answer
-from offlinekit.store.sqlite import applying
 from offlinekit.store.sqlite.generations import Build
 from offlinekit.store.sqlite.replica_store import ReplicaStore
 
@@ -48,7 +47,6 @@ def authority_in(folder: str) -> Authority:
     )
     made.allow("sell", writes={Order: "insert"})
     made.puller.inline_rows = 3
-    applying.LOAD_LEAST = 3
     return made
 
 
@@ -63,6 +61,7 @@ class Program:
     def open(self) -> None:
         """As at the start of a program."""
         self.replica = Replica.open(self.path, SCHEMA, offer=OFFER, identity="ana", zone="UTC")
+        self.replica.store.load_least = 3
         self.exchanger = Exchanger(self.replica.store)
 
     def close(self) -> None:

@@ -30,7 +30,6 @@ from offlinekit.view import View, digest, pack_view, unpack_view
 __all__ = ["Applied", "apply_answer", "begin_build", "is_load", "view_held"]
 
 TOLD_EVERY = 1000  # records
-LOAD_LEAST = 1000  # records
 Told: TypeAlias = Callable[[str, int], object]  # a collection, and how many records of it are written
 PiecesOf: TypeAlias = Callable[[str], Iterable[Piece]]
 
@@ -52,10 +51,10 @@ def _view(db: apsw.Connection, place: str, collection: str) -> View:
     return unpack_view(db.execute(f"SELECT view FROM {place}.ok_state WHERE collection=?", (collection,)).get or b"")
 
 
-def is_load(held: View, part: PartDelta) -> bool:
+def is_load(store: ReplicaStore, held: View, part: PartDelta) -> bool:
     """Whether building the next generation of a collection's own file is faster than changing so many records in place."""
     moved = part.in_file + len(part.drop)
-    return part.image or (part.in_file > 0 and not held) or (moved >= LOAD_LEAST and 4 * moved > len(held))
+    return part.image or (part.in_file > 0 and not held) or (moved >= store.load_least and 4 * moved > len(held))
 
 
 def begin_build(store: ReplicaStore, name: str, image: str | None = None) -> Build:

@@ -15,7 +15,7 @@ from hashlib import sha256
 import apsw
 import msgspec
 
-from offlinekit.exceptions import ProtocolError, StoreError
+from offlinekit.exceptions import ProtocolError, StoreCorrupt, StoreError
 from offlinekit.expr.sql import quote
 from offlinekit.nodes import Value
 from offlinekit.schema import CollectionInfo, Schema
@@ -219,12 +219,11 @@ def check_image(path: str, info: CollectionInfo, version: int) -> View:
     Raises ProtocolError. What stands in its indexes is not compared with its records: they are the authority's word as well.
     """
     try:
-        with received():
-            db = connect(path, immutable=True)
-    except StoreError as error:
+        db = connect(path, immutable=True)
+    except StoreCorrupt as error:
         raise ProtocolError(f"the received image is no database: {error}") from error
     try:
-        with received():
+        with mapped(path), received():
             marks = db.pragma("user_version"), db.pragma("encoding")
             if _schema(db) != _schema_of(info, version) or marks != (version, "UTF-8"):
                 raise ProtocolError(f"the image of '{info.name}' holds other tables than asked for")

@@ -54,6 +54,7 @@ _DENIED = (
     " BEGIN, COMMIT, ATTACH, PRAGMA, DDL and offlinekit's own tables are not its business"
 )
 _pack, _unpack = msgspec.msgpack.encode, msgspec.msgpack.decode
+LOAD_LEAST = 1000  # records of an own file, below which an answer is always applied in place
 
 
 class ReplicaStore:
@@ -67,6 +68,7 @@ class ReplicaStore:
         self.projection = projection_digest(self.fields)
         self.lock = threading.RLock()
         self.recorder: Recorder | None = None
+        self.load_least = LOAD_LEAST
         self._readers_lock = threading.Lock()  # not the writer's: a thread's first read waits for no transaction
         self._local = threading.local()
         self._readers: list[tuple[threading.Thread, apsw.Connection]] = []
