@@ -99,8 +99,8 @@ def resume(b: Bench, server: Server) -> None:
         whole = device.ask("load")["bytes"]
     with b.device(server) as device:
         device.killed("load", kill_at=whole / 2)
-    with b.again(device) as device:
-        found = device.ask("load")
+    with b.again(device) as device:  # what was chosen stays chosen
+        found = device.ask("sync")
         device.ask("check", truth=b.ground.truth)
     b.keys["resume.bytes_share"] = found["bytes"] / whole
     b.details["resume"] = {"bytes": whole, "bytes_again": found["bytes"], "seconds_again": found["seconds"]}

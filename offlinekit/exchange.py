@@ -142,6 +142,7 @@ class Exchanger:
 
     def _pull(self, report: bool, load: bool) -> PullSteps:
         self.store.tidy()
+        self.store.checkpoint()
         start = held(self.store, load=load)
         arriving = self.arrivals.find(start, held(self.store, load=not load))
         if arriving is not None:

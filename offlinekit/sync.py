@@ -182,6 +182,7 @@ class Driver:
         self._failures = self._failures + 1 if self._left else 0
         await self._counted(state="online", progress=None, last_success=at(self.store.clock.now()))
         await self._release(began)
+        await self._work(self.store.checkpoint)
         return self._backoff(None) if self._left else self.every
 
     async def _failed(self, state: SyncState, detail: str) -> None:

@@ -359,7 +359,7 @@ class Puller:
         self._remember(asked, groups, differences)
         self._count("bulk" if in_file else "delta")
         claims = {name: asked.asker.claims[name] for name in self._claims if name in asked.asker.claims}
-        unfit = sum(len(d.drop & asked.snapshot.unfit(c)) for c, d in differences.items())  # of others, nothing is told
+        unfit = sum(len(d.drop & asked.snapshot.unfit(c)) for c, d in differences.items() if d.drop)  # of others, nothing is told
         delta = m.Delta(state=asked.request.state, groups=groups, claims=claims, unfit=unfit, now=self.store.now(),
                         durable_through=durable, receipts=receipts)  # fmt: skip
         if not in_file:

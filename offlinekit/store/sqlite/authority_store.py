@@ -27,7 +27,7 @@ from offlinekit.selection import Step
 from offlinekit.store.port import Device, Receipt, Scopes, Snapshot
 from offlinekit.store.sqlite.connection import check_open, code_of, connect, mapped, savepoint, write_transaction
 from offlinekit.store.sqlite.published import Connections, Publisher
-from offlinekit.store.sqlite.reading import Reader, durable_position
+from offlinekit.store.sqlite.reading import Fits, Reader, durable_position
 from offlinekit.store.sqlite.tracking import META, Tracking, create_table_sql, side_table
 from offlinekit.view import View, view_of
 
@@ -308,8 +308,7 @@ class SQLiteSnapshot:
         self._unfit: dict[str, View] = {}
 
     def _read(self) -> Reader:
-        unfit = {c for c in self.store._fit if self.unfit(c)}
-        return Reader(self.db, self.store.schema, {c: self.store._fit[c] for c in unfit}, self.store._collations)
+        return Reader(self.db, self.store.schema, Fits(self.unfit, self.store._fit), self.store._collations)
 
     def unfit(self, collection: str) -> View:
         """Ordinals of records that the schema cannot hold."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import apsw
+from attrs import frozen
 
 from offlinekit.changes import Key
 from offlinekit.expr import Compiler
@@ -19,13 +20,35 @@ from offlinekit.store.sqlite.bulk import made_pieces
 from offlinekit.store.sqlite.tracking import side_table
 from offlinekit.view import View, chunks, signed, view_of
 
-__all__ = ["Reader", "durable_position"]
+__all__ = ["Fits", "Reader", "durable_position"]
+
+SAMPLED_LEAST = 20_000  # records
+SAMPLE, COMMON = 400, 10  # of the sample, one in so many
 
 
 def durable_position(db: apsw.Connection, before: float) -> int:
     """The position that was published last before that time; a clock that was far behind once makes no later one durable."""
     sql = "SELECT epoch FROM ok_mark WHERE at<? ORDER BY at DESC, epoch DESC LIMIT 1"
     return int(db.execute(sql, (before,)).get or 0)
+
+
+@frozen
+class Fits(Mapping[str, str]):
+    """The conditions of collections that have records which do not fit; each is looked through when it is first asked about."""
+
+    unfit: Callable[[str], View]
+    conditions: Mapping[str, str]
+
+    def __getitem__(self, collection: str) -> str:
+        if not self.unfit(collection):
+            raise KeyError(collection)
+        return self.conditions[collection]
+
+    def __iter__(self) -> Iterator[str]:
+        return (c for c in self.conditions if self.unfit(c))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
 
 
 class Reader:
@@ -58,15 +81,27 @@ class Reader:
         if where == Const(False) or scopes[collection] == Const(False) or (only is not None and not only):
             return View()
         info, compiler = self.schema.info(collection), self._compiler(scopes)
-        source = f"{side_table(collection)} s"
-        bindings: list[Any] = []
+        source, bindings = f"{side_table(collection)} s JOIN {quote(collection)} t", list[Any]()
         if only is not None:
-            source = f"carray(?) c CROSS JOIN {side_table(collection)} s ON s.ordinal=c.value"
+            source = f"carray(?) c CROSS JOIN {side_table(collection)} s ON s.ordinal=c.value JOIN {quote(collection)} t"
             bindings.append(apsw.carray(signed(only)))
+        elif self._is_common(collection, where, scopes):
+            source = f"{quote(collection)} t NOT INDEXED CROSS JOIN {side_table(collection)} s"
         assert compiler.guard is not None
         condition = f"{compiler.guard(compiler, collection, 't')} AND {compiler.condition(where, 't')}"
-        sql = f"SELECT s.ordinal FROM {source} JOIN {quote(collection)} t ON {self.joined(info, 's', 't')} WHERE {condition}"
+        sql = f"SELECT s.ordinal FROM {source} ON {self.joined(info, 's', 't')} WHERE {condition}"
         return self._ordinals(sql, bindings + compiler.bindings)
+
+    def _is_common(self, collection: str, where: Filter, scopes: Mapping[str, Filter]) -> bool:
+        """Whether so much of a large collection passes that reading all of it is faster than looking it up in an index.
+
+        SQLite knows no statistics of somebody else's tables, and takes any index for a good one; so a sample is looked at.
+        """
+        last = self.db.execute(f"SELECT max(ordinal) FROM {side_table(collection)}").get or 0
+        if last < SAMPLED_LEAST or where == Const(True):
+            return False
+        sample = View(range(1, last + 1, last // SAMPLE))
+        return COMMON * len(self.evaluate(collection, where, scopes, sample)) > len(sample)
 
     def step(self, step: Step, origin: View, scopes: Mapping[str, Filter]) -> View:
         """The ordinals in scope that a step reaches; backward from vanished records too, whose keys the side table has kept."""

@@ -98,6 +98,7 @@ def owned(db: apsw.Connection, main: str, collection: str) -> Iterator[tuple[int
                 raise
             continue  # replaced and deleted since its number was read
         try:
+            own.execute("PRAGMA wal_autocheckpoint=0")  # see ReplicaStore.checkpoint
             with write_transaction(own, path):
                 if current(db)[collection] == generation:
                     yield generation, own

@@ -54,6 +54,7 @@ _DENIED = (
     " BEGIN, COMMIT, ATTACH, PRAGMA, DDL and offlinekit's own tables are not its business"
 )
 _pack, _unpack = msgspec.msgpack.encode, msgspec.msgpack.decode
+LOG_BYTES = 4 << 20
 LOAD_LEAST = 1000  # records of an own file, below which an answer is always applied in place
 
 
@@ -239,6 +240,20 @@ class ReplicaStore:
         """Deletes a generation that another one has replaced: now, or later when nobody has it open any more."""
         self._replaced.add(file_of(self.path, collection, generation))
         self.tidy()
+
+    def checkpoint(self) -> None:
+        """Copies the logs of own files back where they have grown: not when an answer is applied, while somebody waits for it."""
+        for collection, generation in current(self.reader()).items():
+            path = file_of(self.path, collection, generation)
+            with suppress(FileNotFoundError):
+                if os.path.getsize(path + "-wal") < LOG_BYTES:
+                    continue
+                db = connect(path, create=False)
+                try:
+                    with mapped(path):
+                        db.execute("PRAGMA wal_checkpoint(passive)")
+                finally:
+                    db.close()
 
     def tidy(self) -> None:
         """Deletes what was in use when it was replaced."""
