@@ -25,6 +25,7 @@ from offlinekit.store.sqlite.groups import Group, tokens_of
 from offlinekit.store.sqlite.replica_ddl import base_table
 from offlinekit.store.sqlite.replica_files import current, file_of, owned, place_of
 from offlinekit.store.sqlite.replica_store import APPLYING, ReplicaStore
+from offlinekit.store.sqlite.searching import together
 from offlinekit.view import View, digest, pack_view, unpack_view
 
 __all__ = ["Applied", "apply_answer", "begin_build", "is_load", "view_held"]
@@ -144,10 +145,8 @@ def _apply_part(db: apsw.Connection, place: str, info: CollectionInfo, part: Par
     put, count = View(), len(part.added)
     columns, marks = ",".join(map(quote, ("_ordinal", *info.replicated))), ",".join("?" * (len(info.replicated) + 1))
     positions = [info.replicated.index(k) + 1 for k in info.key]
-    # Not REPLACE: it would delete and insert what an update leaves as it is, such as words in the search index.
-    sets = ",".join(f"{quote(n)}=excluded.{quote(n)}" for n in info.replicated)
-    others = f"DELETE FROM {table} WHERE {' AND '.join(f'{quote(k)}=?' for k in info.key)} AND _ordinal<>?"
     filled = db.execute(f"SELECT 1 FROM {table} LIMIT 1").get is not None
+    in_place = _InPlace(db, info, positions)
 
     def plain() -> Iterator[Sequence[Value]]:
         nonlocal count
@@ -164,18 +163,43 @@ def _apply_part(db: apsw.Connection, place: str, info: CollectionInfo, part: Par
                 db.execute(f"DELETE FROM {table} WHERE _ordinal=?", (row[0],))  # another history gave it to another record
                 overlay.place_base(db, info, row[0], dict(zip(info.replicated, row[1:], strict=True)))
                 dirty.append((info.name, key))
-            else:
-                if filled:  # another record has its key: one created here, or of another history
-                    db.execute(others, (*(row[p] for p in positions), row[0]))
+            elif not (filled and in_place.put(row)):
                 yield tuple(row)
 
-    db.executemany(f"INSERT INTO {table}({columns}) VALUES({marks}) ON CONFLICT(_ordinal) DO UPDATE SET {sets}", plain())
+    db.executemany(f"INSERT OR REPLACE INTO {table}({columns}) VALUES({marks})", plain())
     told(info.name, count)
     held = (view | put) - part.drop
     if digest(held) != part.digest:
         raise ProtocolError(f"the answer does not lead to the view of '{info.name}' that it promises; it was not applied")
     db.execute("INSERT OR REPLACE INTO ok_state VALUES(?,?,?)", (info.name, pack_view(held), part.digest))
     applied.put[info.name], applied.drop[info.name] = len(put), len(part.drop)
+
+
+class _InPlace:
+    """Changes of records that are held: only in the fields that differ, so that indexes over others are left as they are."""
+
+    def __init__(self, db: apsw.Connection, info: CollectionInfo, positions: Sequence[int]) -> None:
+        self._db, self._info, self._positions = db, info, positions
+        self._table, self._updates = quote(info.name), dict[tuple[int, ...], str]()
+        self._select = f"SELECT {','.join(map(quote, ('_ordinal', *info.replicated)))} FROM {self._table} WHERE _ordinal=?"
+
+    def put(self, row: Sequence[Value]) -> bool:
+        """Whether the record is written; if not, it is new, or has another key, or what is there cannot be read."""
+        try:
+            old = next(iter(self._db.execute(self._select, (row[0],))), None)
+        except UnicodeDecodeError:
+            return False
+        if old is None or any(old[p] != row[p] for p in self._positions):
+            return False
+        # Minus zero equals zero, and is another value: so real numbers are always written.
+        differ = tuple(n for n, (a, b) in enumerate(zip(old, row, strict=True)) if a != b or (n and type(b) is float))
+        if differ:
+            sql = self._updates.get(differ)
+            if sql is None:
+                sets = ",".join(f"{quote(self._info.replicated[n - 1])}=?" for n in differ)
+                sql = self._updates[differ] = f"UPDATE {self._table} SET {sets} WHERE _ordinal=?"
+            self._db.execute(sql, (*(row[n] for n in differ), row[0]))
+        return True
 
 
 def _touched_ordinals(db: apsw.Connection, info: CollectionInfo, touched: set[bytes]) -> set[int]:
@@ -215,7 +239,9 @@ def _apply_in_place(store: ReplicaStore, name: str, db: apsw.Connection, part: P
     """Changes a collection's own file record by record, with its indexes and its search."""
     db.pragma("recursive_triggers", "on")
     db.execute("UPDATE ok_gate SET mode=?", (APPLYING,))
-    _apply_part(db, "main", store.schema.info(name), part, _rows(store, name, part, pieces), [], told, applied)
+    info, held = store.schema.info(name), _view(db, "main", name)
+    with together(db, info, held, part.drop, _rows(store, name, part, pieces)):
+        _apply_part(db, "main", info, part, _rows(store, name, part, pieces), [], told, applied)
     db.execute("UPDATE ok_gate SET mode=0")
 
 
