@@ -8,7 +8,7 @@ as one change.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from hashlib import sha256
 from typing import Any
@@ -241,14 +241,14 @@ class Arrivals:
         self._mine[question] = arriving
         return arriving
 
-    def find(self, start: Held, other: Held) -> Arriving | None:
+    def find(self, start: Held, other: Callable[[], Held]) -> Arriving | None:
         """The answer to what is to be asked, if it is on its way. It waits while the other thing is asked for, and no longer.
 
         What another run of the program began is gone on with, unless another program does so now.
         """
         if not self._mine and not self.store.meta("arriving", self.store.reader()):
             return None
-        question, asked = question_of(start), {question_of(start), question_of(other)}
+        question, asked = question_of(start), {question_of(start), question_of(other())}
         for gone in self._mine.keys() - asked:
             self.forget(gone)
         for saved in self._saved():

@@ -38,6 +38,7 @@ from offlinekit.store.sqlite.replica_sync import (
     Held,
     field_lists,
     held,
+    is_news,
     new_device,
     new_history,
     next_push,
@@ -146,7 +147,7 @@ class Exchanger:
         self.store.tidy()
         self.store.checkpoint()
         start = held(self.store, load=load)
-        arriving = self.arrivals.find(start, held(self.store, load=not load))
+        arriving = self.arrivals.find(start, lambda: held(self.store, load=not load))
         if arriving is not None:
             return (yield from self._arrive(arriving))
         told = self._report() if report else None
@@ -235,7 +236,8 @@ class Exchanger:
 
     def _receipts(self, start: Held, answer: m.Same) -> None:
         meta = self._meta(start, answer.now)
-        take_receipts(self.store, answer.receipts, meta, answer.durable_through, complete=start.complete)
+        if is_news(self.store, answer.receipts, meta, answer.durable_through, complete=start.complete):
+            take_receipts(self.store, answer.receipts, meta, answer.durable_through, complete=start.complete)
 
     def _take(self, start: Held, answer: m.Delta, size: int) -> PullSteps:
         """Applies a delta, after fetching its file; an answer to another state, delivered late or twice, is ignored."""

@@ -28,7 +28,7 @@ from offlinekit.store.sqlite.replica_store import APPLYING, ReplicaStore
 from offlinekit.store.sqlite.searching import together
 from offlinekit.view import View, digest, pack_view, unpack_view
 
-__all__ = ["Applied", "apply_answer", "begin_build", "is_load", "view_held"]
+__all__ = ["Applied", "apply_answer", "begin_build", "holds", "is_load", "view_held"]
 
 TOLD_EVERY = 1000  # records
 Told: TypeAlias = Callable[[str, int], object]  # a collection, and how many records of it are written
@@ -46,6 +46,12 @@ class Applied:
 def view_held(store: ReplicaStore, db: apsw.Connection, collection: str) -> View:
     """The ordinals that the replica holds as the authority knows them."""
     return _view(db, place_of(collection) if store.schema.info(collection).own_file else "main", collection)
+
+
+def holds(store: ReplicaStore, db: apsw.Connection, collection: str) -> bool:
+    """Whether that is any."""
+    place = place_of(collection) if store.schema.info(collection).own_file else "main"
+    return bool(db.execute(f"SELECT length(view) FROM {place}.ok_state WHERE collection=?", (collection,)).get)
 
 
 def _view(db: apsw.Connection, place: str, collection: str) -> View:

@@ -11,15 +11,16 @@ from attrs import frozen
 from offlinekit.changes import Mutation, Outcome
 from offlinekit.selection import Selection
 from offlinekit.store.sqlite import overlay
-from offlinekit.store.sqlite.applying import view_held
+from offlinekit.store.sqlite.applying import holds, view_held
 from offlinekit.store.sqlite.groups import Group, asked_for, cursors, groups_of
 from offlinekit.store.sqlite.replica_files import owned
 from offlinekit.store.sqlite.replica_store import ReplicaStore
 from offlinekit.view import View, pack_view
 
-__all__ = ["Held", "PushBatch", "held", "new_device", "new_history", "next_push", "take_answers", "take_receipts"]
+__all__ = ["Held", "PushBatch", "held", "is_news", "new_device", "new_history", "next_push", "take_answers", "take_receipts"]
 
 IMPLICIT_S = 30 * 86_400.0
+UNNOTED_S, OFFSET_S = 60.0, 0.5  # how old the time of the last answer may be, and by how much the clock's offset may be wrong
 
 
 @frozen
@@ -66,14 +67,14 @@ def held(store: ReplicaStore, *, load: bool | None = False) -> Held:
             known = groups_of(store, db)
             groups = known if load is None else asked_for(known, load=load)
             asked = {c for g in groups for c in g.collections}
-            views = {c.name: view_held(store, db, c.name) for c in store.schema.replicated}
+            holding = {c.name: holds(store, db, c.name) for c in store.schema.replicated}
             now = store.clock.now() + store.meta("offset")
             implicit: dict[str, bytes] = {}
             for (collection,) in list(db.execute("SELECT DISTINCT collection FROM ok_created WHERE at>?", (now - IMPLICIT_S,))):
                 sql = "SELECT ordinal FROM ok_created WHERE collection=? AND at>?"
                 implicit[collection] = pack_view(View([r[0] for r in db.execute(sql, (collection, now - IMPLICIT_S))]))
             return Held(
-                store.meta("device"), tuple(groups), len(asked) == len(views), frozenset(c for c, v in views.items() if v),
+                store.meta("device"), tuple(groups), len(asked) == len(holding), frozenset(c for c, some in holding.items() if some),
                 selection_bytes(store, db), implicit, store.meta("witness") or b"", _awaited(db, asked),
                 b"" if load is None else store.meta("verify") or b"",
             )  # fmt: skip
@@ -101,6 +102,22 @@ def field_lists(store: ReplicaStore, hashes: Sequence[bytes]) -> dict[bytes, dic
     """The field lists that this file has ever been used with, by their hashes."""
     known: dict[bytes, dict[str, list[str]]] = store.meta("projections", store.reader())
     return {h: known[h] for h in hashes if h in known}
+
+
+def is_news(store: ReplicaStore, ids: Sequence[bytes], meta: dict[str, Any], durable: int, *, complete: bool) -> bool:
+    """Whether anything would be stored that matters: a sync that finds nothing, again and again, writes nothing."""
+    db = store.reader()
+    pulled, offset = store.meta("pulled", db), store.meta("offset", db)
+    forgets = "SELECT 1 FROM ok_mutation WHERE settled AND position<=? LIMIT 1"
+    return (
+        bool(ids)
+        or pulled is None
+        or not 0 <= meta["pulled"] - pulled < UNNOTED_S
+        or abs(meta["offset"] - offset) > OFFSET_S
+        or ("selected" in meta and store.meta("selected", db) != meta["selected"])
+        or (complete and store.meta("level", db) != cursors(store, db))
+        or db.execute(forgets, (durable,)).get is not None
+    )
 
 
 def take_receipts(store: ReplicaStore, ids: Iterable[bytes], meta: dict[str, Any], durable: int, *,
