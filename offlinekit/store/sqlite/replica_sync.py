@@ -67,14 +67,15 @@ def held(store: ReplicaStore, *, load: bool | None = False) -> Held:
             known = groups_of(store, db)
             groups = known if load is None else asked_for(known, load=load)
             asked = {c for g in groups for c in g.collections}
-            holding = {c.name: holds(store, db, c.name) for c in store.schema.replicated}
+            replicated = [c.name for c in store.schema.replicated]
+            holding = frozenset(c for c in replicated if holds(store, db, c))
             now = store.clock.now() + store.meta("offset")
             implicit: dict[str, bytes] = {}
             for (collection,) in list(db.execute("SELECT DISTINCT collection FROM ok_created WHERE at>?", (now - IMPLICIT_S,))):
                 sql = "SELECT ordinal FROM ok_created WHERE collection=? AND at>?"
                 implicit[collection] = pack_view(View([r[0] for r in db.execute(sql, (collection, now - IMPLICIT_S))]))
             return Held(
-                store.meta("device"), tuple(groups), len(asked) == len(holding), frozenset(c for c, some in holding.items() if some),
+                store.meta("device"), tuple(groups), len(asked) == len(replicated), holding,
                 selection_bytes(store, db), implicit, store.meta("witness") or b"", _awaited(db, asked),
                 b"" if load is None else store.meta("verify") or b"",
             )  # fmt: skip
