@@ -34,6 +34,7 @@ Messages are in lower case, without a full stop, and say what to do.
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from enum import StrEnum
@@ -110,6 +111,15 @@ class RefusalCode(StrEnum):
     INTERNAL = "internal"  # an unexpected error; the authority's log has it
 
 
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 120
+
+
+def shown(value: object, size: int) -> str:
+    """A value of whoever sent it, for an error: `repr` would go as deep as it is nested, and fail."""
+    return _SHORT.repr(value)[:size]
+
+
 class OfflinekitError(Exception):
     """The root of the tree; `retryable` says whether the same call may succeed later."""
 
@@ -140,7 +150,7 @@ class InvalidValue(OfflinekitError, ValueError):
     """A value does not fit the field it was given for."""
 
     def __init__(self, collection: str, field: str, value: object, why: str) -> None:
-        super().__init__(f"{collection}.{field} cannot hold {value!r:.80}: {why}")
+        super().__init__(f"{collection}.{field} cannot hold {shown(value, 80)}: {why}")
         self.collection, self.field, self.value, self.why = collection, field, value, why
 
 

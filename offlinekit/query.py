@@ -7,7 +7,7 @@ from typing import Any, Generic, Self, TypeVar, cast
 
 from attrs import evolve, frozen
 
-from offlinekit.exceptions import FilterError, LimitExceeded
+from offlinekit.exceptions import FilterError, LimitExceeded, shown
 from offlinekit.expr import Allowed, Compiler, check
 from offlinekit.expr.sql import quote
 from offlinekit.nodes import And, Filter, Value, everything
@@ -164,7 +164,7 @@ def _after(place: tuple[Value, ...], order: list[tuple[str, bool]], info: Collec
     for (name, down), value in zip(order, place, strict=True):
         column = compiler.column(info.name, name, alias)
         if value is not None and not info.fields[name].kind.fits(value):
-            raise FilterError(f"after() holds {value!r:.40}, which is no {name}", collection=info.name, field=name)
+            raise FilterError(f"after() holds {shown(value, 40)}, which is no {name}", collection=info.name, field=name)
         here = [f"{c} IS {compiler.bind(v)}" for c, v in equal]
         if value is None:
             here.append("0" if down else f"{column} IS NOT NULL")

@@ -16,7 +16,7 @@ import msgspec
 from attrs import Factory, frozen
 
 from offlinekit.changes import Key
-from offlinekit.exceptions import FilterError, LimitExceeded, NotOffered, nearest
+from offlinekit.exceptions import FilterError, LimitExceeded, NotOffered, nearest, shown
 from offlinekit.expr import Allowed, Bounds, check, dependencies, resolve
 from offlinekit.expr.codec import from_plain, to_plain
 from offlinekit.expr.resolve import zone_of
@@ -190,7 +190,7 @@ def _check_choice(c: Choice, schema: Schema, offer: Offer) -> None:
             raise LimitExceeded(f"picks in '{info.name}'", PICKS_MAX, len(keys), "use a quick filter")
         for key in keys:
             if len(key) != len(info.key) or not all(info.fields[n].kind.fits(v) for n, v in zip(info.key, key, strict=True)):
-                raise FilterError(f"{key!r:.80} is no key of '{info.name}'", collection=info.name)
+                raise FilterError(f"{shown(key, 80)} is no key of '{info.name}'", collection=info.name)
 
 
 def resolve_params(quick: Quick, params: Mapping[str, Any], schema: Schema) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from attrs import frozen
 
-from offlinekit.exceptions import FilterError, LimitExceeded, SchemaError, nearest
+from offlinekit.exceptions import FilterError, LimitExceeded, SchemaError, nearest, shown
 from offlinekit.nodes import (
     And,
     Claim,
@@ -134,4 +134,4 @@ def _check_operand(operand: Operand, f: Field[object], node: Filter, allowed: Al
         if f.kind.name not in ("date", "datetime") or (f.kind.name == "date" and operand.grain != "day"):
             refuse(f"is {f.kind.name}: a {operand.grain} cannot be compared with it")
     elif operand is None or not f.kind.fits(operand):
-        refuse(f"{operand!r:.80} is no {f.kind.describe()}")
+        refuse(f"{shown(operand, 80)} is no {f.kind.describe()}")

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from offlinekit.exceptions import FilterError, LimitExceeded, SchemaError
+from offlinekit.exceptions import FilterError, LimitExceeded, SchemaError, shown
 from offlinekit.expr.check import DEPTH_MAX
 from offlinekit.nodes import (
     And,
@@ -110,7 +110,7 @@ def from_plain(plain: Any, schema: Schema, collection: str) -> Filter:
     except SchemaError as error:
         raise FilterError(str(error)) from error
     except (ValueError, TypeError) as error:
-        raise FilterError(f"not an encoded filter: {plain!r:.120}") from error
+        raise FilterError(f"not an encoded filter: {shown(plain, 120)}") from error
 
 
 def _node(plain: Any, schema: Schema, at: str, depth: int) -> Filter:
@@ -152,7 +152,7 @@ def _node(plain: Any, schema: Schema, at: str, depth: int) -> Filter:
         return Compare(at, name, word, _decode_operand(value))
     if word in _TEXT:
         return Text(at, name, word, _decode_operand(value))
-    raise FilterError(f"unknown kind of filter {word!r:.40}")
+    raise FilterError(f"unknown kind of filter {shown(word, 40)}")
 
 
 def _list(value: Any) -> list[Any]:
@@ -170,7 +170,7 @@ def _decode_operand(value: Any) -> Operand:
             return Param(argument)
         if word in ("day", "hour") and type(argument) is int and abs(argument) <= 1_000_000:
             return Moment(word, argument)
-        raise FilterError(f"unknown operand {word!r:.40}")
+        raise FilterError(f"unknown operand {shown(word, 40)}")
     if isinstance(value, list):
         raise FilterError("a value may not be a list")
     return value  # type: ignore[no-any-return]

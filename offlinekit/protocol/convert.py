@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 
 from offlinekit.changes import GroupDelta, Mutation, Outcome, PartDelta, RecordOutcome, State
-from offlinekit.exceptions import ProtocolError
+from offlinekit.exceptions import ProtocolError, shown
 from offlinekit.protocol import messages as m
 from offlinekit.view import unpack_view
 
@@ -24,7 +24,7 @@ def checked(rows: Iterable[Sequence[Any]], width: int | None = None) -> None:
             if not (
                 value is None or isinstance(value, str | float | bytes) or (type(value) is int and -(2**63) <= value < 2**63)
             ):
-                raise ProtocolError(f"{value!r:.40} is no value that a field can hold")
+                raise ProtocolError(f"{shown(value, 40)} is no value that a field can hold")
 
 
 def wire_mutation(mutation: Mutation, projection: bytes) -> m.WireMutation:
@@ -42,7 +42,7 @@ def wire_mutation(mutation: Mutation, projection: bytes) -> m.WireMutation:
 def outcome_of(receipt: m.WireReceipt) -> Outcome:
     """The answer to a mutation; raises ProtocolError for an unknown outcome."""
     if receipt.outcome not in _OUTCOMES:
-        raise ProtocolError(f"unknown outcome {receipt.outcome!r:.40} of a mutation")
+        raise ProtocolError(f"unknown outcome {shown(receipt.outcome, 40)} of a mutation")
     for r in receipt.records:
         checked((r.key, list((r.values or {}).values())))
     records = tuple(RecordOutcome(r.collection, tuple(r.key), r.ordinal, r.values, r.gone) for r in receipt.records)

@@ -261,3 +261,11 @@ def test_form_is(node: Filter, plain: Any):
 )
 def test_hash_is_pinned_because_stored_selections_hold_it(node: Filter, expected: str):
     assert filter_hash(node).hex() == expected
+
+
+@pytest.mark.parametrize("shape", [b"\x91", b"\x91\x81\xa1x", b"\x81\xa1x"], ids=["lists", "both", "maps"])
+def test_what_is_nested_is_told_of_in_few_words(shape: bytes) -> None:
+    """Found by fuzzing: what cannot be decoded was shown as deep as it is nested, which went deeper than Python goes."""
+    for times in range(10, 1100, 7):
+        with pytest.raises((FilterError, LimitExceeded)):
+            decode_filter(b"\x92\xa1=" + shape * times + b"\xc0", SCHEMA, "customer")
