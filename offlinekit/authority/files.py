@@ -114,6 +114,7 @@ class Files:
                     target.write(piece)
                 target.write(END)
                 parts[last] = parts.get(last, 0) + len(END)
+                os.fsync(target.fileno())  # under its final name nobody finds half of it, whatever happens to the power
             os.utime(path, (now, now))
             os.replace(path, self.path(file))
         except BaseException:

@@ -296,7 +296,7 @@ class World:
         _ = self.replica
         try:
             moved = self.attempt(lambda: self.drive(self.exchanger.pull(load=load)))
-        except Expired:
+        except ProtocolError:  # the file is gone, or another one since head office lost its disk: it was thrown away
             moved = self.attempt(lambda: self.drive(self.exchanger.pull(load=load)))
         self._said(moved.kind)
         return bool(moved.more)
