@@ -62,6 +62,7 @@ class Field(Generic[T]):
         self.key, self.search, self.index, self.online_only, self.scale = key, search, index, online_only, scale
         self.ref, self.default, self.default_factory = ref, default, default_factory
         self.ge, self.le, self.max_length, self.check = ge, le, max_length, check
+        self._bounded = any(rule is not None for rule in (ge, le, max_length, check))
 
     @overload
     def __get__(self, record: None, owner: type[Any]) -> Field[T]: ...
@@ -114,7 +115,7 @@ class Field(Generic[T]):
             self.store(None)
         elif not self.kind.fits(stored):
             raise InvalidValue(self.owner.name, self.name, stored, f"it is no {self.kind.describe()}")
-        else:
+        elif self._bounded:
             self._check(self.kind.load(stored))
 
     def initial(self) -> Value:

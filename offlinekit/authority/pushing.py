@@ -302,9 +302,6 @@ class Pusher:
                 Context(unit, self.schema, push.asker.identity, push.asker.claims, now, flush),
             )
         flush()
-        for work in works:
-            if not work.dropped and work.edit.record is not None and not unit.in_scope(work.edit.info, work.key, push.scopes):
-                raise Reject("not_allowed", NOT_YOURS.format(work.edit.info.name))
         return self._outcome(wire, works, push, unit)
 
     def _known_digests(self, wire: m.WireMutation, unit: Unit) -> dict[str, set[bytes]]:
@@ -355,7 +352,8 @@ class Pusher:
                  unit: Unit) -> tuple[m.WireReceipt, dict[str, bytes], bool]:  # fmt: skip
         """Accepted or transformed, with what the device must show: records read back after everything ran.
 
-        Also the digests of the records, and whether they must outlast the receipt's details.
+        Also the digests of the records, and whether they must outlast the receipt's details. Raises Reject when what was
+        written does not lie in the writer's scope.
         """
         records, digests, transformed = [], {}, False
         for work in works:
@@ -364,6 +362,8 @@ class Pusher:
             if now is not None:
                 digests[_place(info, work.key)] = record_digest(now[n] for n in info.replicated)
             actual = self._visible(info, now, work.key, wire, push, unit)
+            if actual is None and not work.dropped and work.edit.record is not None:
+                raise Reject("not_allowed", NOT_YOURS.format(info.name))
             inserted = work.edit.before is None and actual is not None and not work.dropped
             place = unit.place(info, work.key) if inserted else None
             record = m.WireRecord(collection=info.name, key=list(work.key), ordinal=place[0] if place else 0)

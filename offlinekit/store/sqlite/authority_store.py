@@ -18,9 +18,9 @@ import msgspec
 from offlinekit.changes import Key
 from offlinekit.clock import Clock, SystemClock
 from offlinekit.exceptions import ConstraintViolated, NotTracked, StateError, StoreError
-from offlinekit.expr.sql import equal, quote
+from offlinekit.expr.sql import quote
 from offlinekit.ids import RandomBytes
-from offlinekit.nodes import Filter, Value, everything
+from offlinekit.nodes import Filter, Value
 from offlinekit.query import Query
 from offlinekit.schema import CollectionInfo, Schema
 from offlinekit.selection import Step
@@ -28,6 +28,7 @@ from offlinekit.store.port import Device, Receipt, Scopes, Snapshot
 from offlinekit.store.sqlite.connection import check_open, code_of, connect, mapped, savepoint, write_transaction
 from offlinekit.store.sqlite.published import Connections, Publisher
 from offlinekit.store.sqlite.reading import Fits, Reader, durable_position
+from offlinekit.store.sqlite.statements import Statements
 from offlinekit.store.sqlite.tracking import META, Tracking, create_table_sql, side_table
 from offlinekit.view import View, view_of
 
@@ -69,6 +70,8 @@ class SQLiteStore:
         self._seen_schema = -1
         self._fit: dict[str, str] = {}
         self._collations: dict[tuple[str, str], str] = {}
+        self._of_records: dict[str, Statements] = {}
+        self._of_places: dict[str, Statements] = {}
         self._unfit: dict[str, tuple[bytes, View]] = {}
         with self._lock, write_transaction(self._writer, self.path):
             for statement in META.split(";"):
@@ -126,6 +129,10 @@ class SQLiteStore:
             raise NotTracked(sorted(bad), "; ".join(f"{name}: {why}" for name, why in sorted(bad.items())))
         self._fit = {name: t.fit_sql(db, "{alias}") for name, t in self._tracking.items()}
         self._collations = {place: coll for t in self._tracking.values() for place, coll in t.collations(db).items()}
+        for info in self.schema.replicated:
+            indexes = [self._collations.get((info.name, k)) for k in info.key]
+            self._of_records[info.name] = Statements(info.name, list(info.fields), info.key, indexes)
+            self._of_places[info.name] = Statements(f"ok_side_{info.name}", ("ordinal", "version"), info.key, indexes)
         self._unfit.clear()
         self._seen_schema = version
 
@@ -377,22 +384,15 @@ class SQLiteUnit:
     def __init__(self, store: SQLiteStore, db: apsw.Connection) -> None:
         self.store, self.connection = store, db
         self.position: int = db.execute("SELECT epoch FROM ok_now").get
+        fits = {c: f for c, f in store._fit.items() if f}
+        self._reader = Reader(db, store.schema, fits, store._collations)
+        self._scopes: Scopes | None = None
+        self._scoped: dict[str, tuple[str, list[Value]]] = {}  # of these scopes, by collection
 
-    def _reader(self) -> Reader:
-        fits = {c: f for c, f in self.store._fit.items() if f}
-        return Reader(self.connection, self.store.schema, fits, self.store._collations)
-
-    def _where(self, info: CollectionInfo) -> str:
-        """The condition for a key, given as the first bindings."""
-        return " AND ".join(
-            equal(quote(k), f"?{n}", text=True, index=self.store._collations.get((info.name, k)))
-            for n, k in enumerate(info.key, 1)
-        )
-
-    def _write(self, sql: str, bindings: Sequence[Value]) -> None:
+    def _write(self, sql: str, bindings: Key) -> None:
         check_open(self.connection)
         try:
-            self.connection.execute(sql, tuple(bindings))
+            self.connection.execute(sql, bindings)
         except apsw.ConstraintError as error:
             raise ConstraintViolated(str(error), code_of(error)) from error
 
@@ -408,44 +408,43 @@ class SQLiteUnit:
 
     def get(self, info: CollectionInfo, key: Key) -> dict[str, Value] | None:
         """The record, whatever its scope."""
-        names = list(info.fields)
-        sql = f"SELECT {','.join(map(quote, names))} FROM {quote(info.name)} WHERE {self._where(info)}"
         try:
-            row = next(iter(self.connection.execute(sql, key)), None)
+            row = next(iter(self.connection.execute(self.store._of_records[info.name].select, key)), None)
         except UnicodeDecodeError as error:
             raise StoreError(f"'{info.name}' {key!r} holds text that is not valid UTF-8; repair it with SQL") from error
-        return None if row is None else dict(zip(names, row, strict=True))
+        return None if row is None else dict(zip(info.fields, row, strict=True))
 
     def in_scope(self, info: CollectionInfo, key: Key, scopes: Scopes) -> bool:
         """Whether the record exists, fits and lies in the scope."""
-        place = self.place(info, key)
-        if place is None:
-            return False
-        return bool(self._reader().evaluate(info.name, everything, scopes, View([place[0]])))
+        if scopes is not self._scopes:
+            self._scopes, self._scoped = scopes, {}
+        if info.name not in self._scoped:
+            condition, bindings = self._reader.passing(info.name, scopes, "t")
+            where = self.store._of_records[info.name].where
+            self._scoped[info.name] = f"SELECT 1 FROM {quote(info.name)} t WHERE {where} AND {condition}", bindings
+        sql, bindings = self._scoped[info.name]
+        return self.connection.execute(sql, (*key, *bindings)).get is not None
 
     def place(self, info: CollectionInfo, key: Key) -> tuple[int, int] | None:
         """(ordinal, version) of a key."""
-        sql = f"SELECT ordinal,version FROM {side_table(info.name)} WHERE {self._where(info)}"
-        return next(iter(self.connection.execute(sql, key)), None)
+        return next(iter(self.connection.execute(self.store._of_places[info.name].select, key)), None)
 
     def insert(self, info: CollectionInfo, values: Mapping[str, Value]) -> None:
         """Inserts a record."""
-        marks = ",".join("?" * len(values))
-        self._write(f"INSERT INTO {quote(info.name)}({','.join(map(quote, values))}) VALUES({marks})", list(values.values()))
+        self._write(self.store._of_records[info.name].insert(*values), tuple(values.values()))
 
     def update(self, info: CollectionInfo, key: Key, values: Mapping[str, Value]) -> None:
         """Changes fields of a record."""
         if values:
-            sets = ",".join(f"{quote(name)}=?{n}" for n, name in enumerate(values, len(key) + 1))
-            self._write(f"UPDATE {quote(info.name)} SET {sets} WHERE {self._where(info)}", [*key, *values.values()])
+            self._write(self.store._of_records[info.name].update(*values), (*key, *values.values()))
 
     def delete(self, info: CollectionInfo, key: Key) -> None:
         """Deletes a record."""
-        self._write(f"DELETE FROM {quote(info.name)} WHERE {self._where(info)}", key)
+        self._write(self.store._of_records[info.name].delete, key)
 
     def query(self, query: Query, fields: Sequence[str], scopes: Scopes | None) -> tuple[list[Sequence[Value]], int | None]:
         """The rows of a query, with this transaction's own writes."""
-        return self._reader().query(query, fields, scopes)
+        return self._reader.query(query, fields, scopes)
 
     def begin_receipt(self, id_: bytes, identity: str) -> Receipt | None:
         """Claims a mutation id, or returns the stored receipt."""

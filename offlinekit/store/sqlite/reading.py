@@ -66,6 +66,12 @@ class Reader:
 
         return Compiler(self.schema, guard, self.collations)
 
+    def passing(self, collection: str, scopes: Mapping[str, Filter], alias: str) -> tuple[str, list[Value]]:
+        """The condition that a record fits and lies in its scope, and the values that it binds."""
+        compiler = self._compiler(scopes)
+        assert compiler.guard is not None
+        return compiler.guard(compiler, collection, alias), compiler.bindings
+
     def joined(self, info: CollectionInfo, side: str, table: str) -> str:
         """The condition that a row of the side table is of a record."""
         return " AND ".join(
