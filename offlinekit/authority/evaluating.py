@@ -1,6 +1,6 @@
 """Own filters, evaluated once in full and then moved forward by what was touched.
 
-For each own filter within its scopes a process keeps what passed (M) at the newest cursors that it was asked for. At a later
+For each own filter within its scopes a process keeps what passed (M) at the last few cursors that it was asked for. At a later
 one of the same history only a record that was touched, or whose filter or scope looks at one that was, can pass otherwise:
 
 1. *Touched* are ordinals of records written or deleted since. False ones are harmless: each is looked up again.
@@ -30,13 +30,14 @@ from offlinekit.view import View, weight
 __all__ = ["Evaluator"]
 
 KEPT_BYTES = 64 << 20
+CURSORS = 4  # at which an M is kept: a pull of another thread may be answered from a snapshot that was renewed since
 LOOK_S = 4e-6  # to look one record up again, and to find out that it must be
 LOOKED_MIN = 100  # so many are always looked up: that takes a few milliseconds at most
 
 
 @mutable(eq=False)
 class _Kept:
-    """What is known of one filter: M at the newest two cursors, the newest last, and what the last full evaluation took."""
+    """What is known of one filter: M at the last few cursors, the newest last, and what the last full evaluation took."""
 
     lock: threading.Lock = Factory(threading.Lock)
     known: list[tuple[bytes, View]] = Factory(list)
@@ -67,7 +68,7 @@ class Evaluator:
                 if cursor == snapshot.cursor:
                     return view
             view = self._moved(kept, snapshot, plan.scopes, source)
-            kept.known = [*kept.known[-1:], (snapshot.cursor, view)]
+            kept.known = [*kept.known, (snapshot.cursor, view)][-CURSORS:]
         self._kept.put(key, kept)
         return view
 
