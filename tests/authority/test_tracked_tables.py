@@ -257,6 +257,22 @@ def test_a_record_that_does_not_fit_is_left_out_and_counted_until_it_does(parts:
         assert not snapshot.unfit("part")
 
 
+def test_an_older_snapshot_tells_what_did_not_fit_without_looking_at_every_record(parts: Watch) -> None:
+    statements: list[str] = []
+    with parts.store.snapshot() as older:
+        assert not older.unfit("part")
+    with parts.store.snapshot() as older:
+        parts.touched("UPDATE part SET size='long' WHERE code='a'")
+        with parts.store.snapshot() as newer:
+            assert len(newer.unfit("part")) == 1
+        older.db.exec_trace = lambda cursor, sql, bindings: statements.append(sql) or True  # type: ignore[func-returns-value]
+        try:
+            assert not older.unfit("part")
+        finally:
+            older.db.exec_trace = None
+    assert not [sql for sql in statements if "IS NOT TRUE" in sql and "version>" not in sql]
+
+
 def test_not_a_number_is_null(parts: Watch) -> None:
     assert parts.touched("UPDATE part SET size=9e999-9e999 WHERE code='a'") == {"part": {"a"}}
     assert parts.tables["part"][((b"text", b"a"),)][2] == (b"null", None)

@@ -35,6 +35,7 @@ from offlinekit.view import View, view_of
 __all__ = ["SQLiteStore"]
 
 _MARK = 8
+_CURSORS = 4
 
 
 def _cursor(mark: bytes, epoch: int) -> bytes:
@@ -72,7 +73,7 @@ class SQLiteStore:
         self._collations: dict[tuple[str, str], str] = {}
         self._of_records: dict[str, Statements] = {}
         self._of_places: dict[str, Statements] = {}
-        self._unfit: dict[str, tuple[bytes, View]] = {}
+        self._unfit: dict[str, list[tuple[bytes, View]]] = {}
         with self._lock, write_transaction(self._writer, self.path):
             for statement in META.split(";"):
                 self._writer.execute(statement)
@@ -250,22 +251,19 @@ class SQLiteStore:
         condition = self._fit[collection]
         if not condition:
             return View()
-        known = self._unfit.get(collection)
-        if known is not None and known[0] == snapshot.cursor:
-            return known[1]
+        known = self._unfit.get(collection, [])  # at a few cursors: other threads may read from an older snapshot
+        cursor, before = next((k for k in reversed(known) if snapshot.honoured(k[0])), (b"", View()))
+        if cursor == snapshot.cursor:
+            return before
         sql = (
             f"SELECT s.ordinal FROM {side_table(collection)} s JOIN {quote(collection)} t ON "
             f"{Reader(snapshot.db, self.schema, {}, self._collations).joined(self.schema.info(collection), 's', 't')}"
-            f" WHERE ({condition.replace('{alias}', 't')}) IS NOT TRUE"
+            f" WHERE ({condition.replace('{alias}', 't')}) IS NOT TRUE{' AND s.version>?' if cursor else ''}"
         )
-        if known is not None and snapshot.honoured(known[0]) and _epoch(known[0]) <= _epoch(snapshot.cursor):
-            touched = snapshot.touched(collection, known[0])
-            view = (known[1] - touched) | view_of(
-                r[0] for r in snapshot.db.execute(f"{sql} AND s.version>?", (_epoch(known[0]),))
-            )
-        else:
-            view = view_of(r[0] for r in snapshot.db.execute(sql))
-        self._unfit[collection] = (snapshot.cursor, view)
+        view = view_of(r[0] for r in snapshot.db.execute(sql, (_epoch(cursor),) if cursor else ()))
+        if cursor:
+            view |= before - snapshot.touched(collection, cursor)
+        self._unfit[collection] = [*known, (snapshot.cursor, view)][-_CURSORS:]
         return view
 
     def count_failure(self, id_: bytes, message: str) -> int:
