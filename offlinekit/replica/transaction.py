@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -22,6 +23,7 @@ from offlinekit.query import Select
 from offlinekit.schema import Collection, CollectionInfo
 from offlinekit.store.sqlite.connection import check_open, mapped
 from offlinekit.store.sqlite.replica_store import APPLYING, CAPTURING, DEVICE_ONLY
+from offlinekit.store.sqlite.statements import Statements
 
 if TYPE_CHECKING:  # pragma: no cover
     from offlinekit.replica.mutations import MutationHandle  # layer-exempt: the type of what made it
@@ -174,15 +176,14 @@ class Transaction:
     def insert(self, record: C) -> C:
         """Inserts a new record and returns it."""
         info = self._info(record)
-        names = list(info.fields) if info.device_only else list(info.replicated)
-        values: list[Value] = [record._stored[n] if n in record._stored else info.fields[n].initial() for n in names]
-        if self._store.get(info, info.key_of(record), self._store.db) is not None:
-            raise ConstraintViolated(f"'{info.name}' has a record {info.load_key(info.key_of(record))!r} already")
-        if not info.device_only:
-            lowest = f"SELECT min(0,coalesce(min(_ordinal),0))-1 FROM {quote(info.name)}"
-            names, values = ["_ordinal", *names], [self._store.db.execute(lowest).get, *values]
-        marks = ",".join("?" * len(names))
-        self._execute(f"INSERT INTO {quote(info.name)}({','.join(map(quote, names))}) VALUES({marks})", values)
+        names = info.fields if info.device_only else info.replicated
+        values = [record._stored[n] if n in record._stored else info.fields[n].initial() for n in names]
+        try:
+            self._execute(_insertion(info), values)
+        except ConstraintViolated:
+            if self._store.get(info, info.key_of(record), self._store.db) is None:
+                raise
+            raise ConstraintViolated(f"'{info.name}' has a record {info.load_key(info.key_of(record))!r} already") from None
         return record
 
     def update(self, record: C, **values: Any) -> C:
@@ -199,8 +200,7 @@ class Transaction:
         if found is None:
             raise RecordNotFound(info.name, key)
         if stored:
-            where, sets = " AND ".join(f"{quote(k)}=?" for k in info.key), ",".join(f"{quote(n)}=?" for n in stored)
-            self._execute(f"UPDATE {quote(info.name)} SET {sets} WHERE {where}", [*stored.values(), *key])
+            self._execute(_by_key(info).update(*stored), (*key, *stored.values()))
         return cast(C, info.record({**found[1], **stored}))
 
     def delete(self, record: Collection) -> None:
@@ -209,7 +209,7 @@ class Transaction:
         key = info.key_of(record)
         if self._store.get(info, key, self._store.db) is None:
             raise RecordNotFound(info.name, key)
-        self._execute(f"DELETE FROM {quote(info.name)} WHERE {' AND '.join(f'{quote(k)}=?' for k in info.key)}", key)
+        self._execute(_by_key(info).delete, key)
 
     def execute(self, sql: str, bindings: Sequence[Value] | Mapping[str, Value] = ()) -> list[tuple[Value, ...]]:
         """One SELECT, INSERT, UPDATE or DELETE of the application's, with storage values; returns all rows.
@@ -228,6 +228,21 @@ class Transaction:
         if self._mutation is None:
             raise StateError("the transaction is still open, or it changed nothing that is replicated")
         return self._replica.mutation(self._mutation.id)
+
+
+@lru_cache
+def _by_key(info: CollectionInfo) -> Statements:
+    return Statements(info.name, info.key, info.key)
+
+
+@lru_cache
+def _insertion(info: CollectionInfo) -> str:
+    """Inserts a record; one that the authority is to know of under the next local ordinal."""
+    table, names = quote(info.name), list(info.fields if info.device_only else info.replicated)
+    marks = ["?"] * len(names)
+    if not info.device_only:
+        names, marks = ["_ordinal", *names], [f"(SELECT min(0,coalesce(min(_ordinal),0))-1 FROM {table})", *marks]
+    return f"INSERT INTO {table}({','.join(map(quote, names))}) VALUES({','.join(marks)})"
 
 
 def _constraint(error: apsw.ConstraintError) -> Exception:

@@ -252,6 +252,22 @@ def test_records_deleted_and_written_again_keep_their_places(pair: Pair) -> None
     assert pair.sync().received == {}
 
 
+def test_a_record_gets_its_place_back_that_a_new_one_was_given_meanwhile(pair: Pair) -> None:
+    order = Order(id="x", rep="r")
+    with pair.replica.transaction("sell") as tx:
+        tx.insert(order)
+    before: dict[Any, Any] = dict(pair.replica.sql('SELECT id,_ordinal FROM "order"'))
+    with pair.replica.transaction("sell") as tx:
+        tx.delete(order)
+        tx.insert(Order(id="y", rep="r"))
+        tx.insert(order)
+    after: dict[Any, Any] = dict(pair.replica.sql('SELECT id,_ordinal FROM "order"'))
+    assert after["x"] == before["x"] < 0
+    assert after["y"] < 0
+    pair.sync()
+    assert sorted(o.id for o in pair.authority.select(Order)) == ["a", "b", "x", "y"]
+
+
 @pytest.mark.parametrize(
     "sql", ["""UPDATE "order" SET id='z' WHERE id='a'""", "UPDATE OR IGNORE \"order\" SET id='z' WHERE id='a'"]
 )

@@ -9,6 +9,7 @@ what is shown. All functions run inside the caller's transaction, with the gate 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
@@ -25,12 +26,24 @@ from offlinekit.store.sqlite.replica_ddl import base_table, before_table
 
 __all__ = ["MUTATION_MAX", "PUSH_BYTES_MAX", "PUSH_MAX", "Outbox"]
 
+LOCAL_LEAST = -(2**62)  # of ordinals given here; raw SQL may set any
 MUTATION_MAX = 512 << 10  # bytes of one mutation
 PUSH_BYTES_MAX = 768 << 10
 PUSH_MAX = 200
 UNRESOLVABLE = ("dependency_discarded", "dependency_withdrawn")
 
 _pack, _unpack = msgspec.msgpack.encode, msgspec.msgpack.decode
+
+
+@lru_cache
+def _noted(info: CollectionInfo) -> str:
+    """Reads the records that the triggers noted, each as it was and as it is."""
+    was, now = (",".join(f"{alias}.{quote(n)}" for n in info.replicated) for alias in "bt")
+    same = " AND ".join(f"b.{quote(k)}=t.{quote(k)}" for k in info.key)
+    return (
+        f"SELECT b._existed,b._ordinal,{was},t._ordinal IS NOT NULL,t._ordinal,{now}"
+        f" FROM {before_table(info.name)} b LEFT JOIN {quote(info.name)} t ON {same} ORDER BY b.rowid"
+    )
 
 
 class Outbox:
@@ -61,22 +74,18 @@ class Outbox:
         )
         seq = self.db.last_insert_rowid()
         self.db.executemany("INSERT INTO ok_after VALUES(?,?)", [(seq, a) for a in after])
-        for c, before, new in encoded:
-            key = encode_key(c.key)
-            self.db.execute("INSERT INTO ok_change VALUES(?,?,?,?,?,?,?)", (seq, c.collection, key, c.op, before, new, c.digest))
-            overlay.touch(self.db, c.collection, key, seq, c.op, c.after)
+        rows = [(seq, c.collection, encode_key(c.key), c.op, before, new, c.digest) for c, before, new in encoded]
+        self.db.executemany("INSERT INTO ok_change VALUES(?,?,?,?,?,?,?)", rows)
+        touched = "SELECT collection,key,mutation,op,after FROM ok_change WHERE mutation=?"
+        self.db.execute(f"INSERT OR REPLACE INTO ok_touch {touched}", (seq,))
         return mutation
 
     def _changes(self, info: CollectionInfo) -> Iterator[tuple[CollectionInfo, Change, bool]]:
         names = info.replicated
-        before, table = before_table(info.name), quote(info.name)
-        same = " AND ".join(f"b.{quote(k)}=t.{quote(k)}" for k in info.key)
-        sql = (
-            f"SELECT b._existed,b._ordinal,{','.join(f'b.{quote(n)}' for n in names)},t._ordinal IS NOT NULL,t._ordinal,"
-            f"{','.join(f't.{quote(n)}' for n in names)} FROM {before} b LEFT JOIN {table} t ON {same} ORDER BY b.rowid"
-        )
-        rows = list(self.db.execute(sql))
-        self.db.execute(f"DELETE FROM {before}")
+        rows = list(self.db.execute(_noted(info)))
+        if not rows:
+            return
+        self.db.execute(f"DELETE FROM {before_table(info.name)}")
         self._renumber(info, rows)
         for row in rows:
             existed, ordinal, now = row[0], row[1], row[2 + len(names)]
@@ -97,9 +106,14 @@ class Outbox:
         names, table = info.replicated, quote(info.name)
         where = " AND ".join(f"{quote(k)}=?" for k in info.key)
         sql = f"UPDATE {table} SET _ordinal=? WHERE {where}"
+        formers = {row[1] for row in rows if row[0]}
+
+        def stays(former: int | None, now: int) -> bool:
+            return now == former or (former is None and LOCAL_LEAST < now < 0 and now not in formers)
+
         moved = [
-            (row[1] if row[0] else None, tuple(row[2 + names.index(k)] for k in info.key))
-            for row in rows if row[2 + len(names)] and (not row[0] or row[3 + len(names)] != row[1])
+            (row[1], tuple(row[2 + names.index(k)] for k in info.key))
+            for row in rows if row[2 + len(names)] and not stays(row[1], row[3 + len(names)])
         ]  # fmt: skip
         if moved:
             taken = self.db.execute(f"SELECT min(_ordinal) FROM {table}").get
@@ -132,14 +146,13 @@ class Outbox:
             "SELECT m.id FROM ok_touch t JOIN ok_mutation m ON m.seq=t.mutation"
             " WHERE t.collection=? AND t.key=? AND m.state='pending'"
         )
-        found: set[bytes] = set()
-        for info, change, _ in changes:
-            found |= {r[0] for r in self.db.execute(sql, (info.name, encode_key(change.key)))}
-            for name, f in info.refs.items():
-                if change.after.get(name) is not None:
-                    key = encode_key((change.after[name],))
-                    found |= {r[0] for r in self.db.execute(sql + " AND t.op='insert'", (f.target, key))}
-        return found
+        written = {(info.name, encode_key(change.key)) for info, change, _ in changes}
+        named = {
+            (f.target, encode_key((value,)))
+            for info, change, _ in changes for n, f in info.refs.items() if (value := change.after.get(n)) is not None
+        } - written  # fmt: skip
+        found = {r[0] for r in self.db.executemany(sql, written)}
+        return found | {r[0] for r in self.db.executemany(sql + " AND t.op='insert'", named)}
 
     # -- reading
 
@@ -218,6 +231,8 @@ class Outbox:
                 self.db.execute("DELETE FROM ok_touch WHERE collection=? AND key=? AND mutation=?", (record.collection, key, seq))
             elif record.values is not None:
                 overlay.touch(self.db, record.collection, key, seq, "insert", record.values)
+            else:
+                continue  # it is as it was sent, and so as it is shown
             dirty.append((record.collection, key))
         return dirty
 

@@ -9,6 +9,7 @@ All functions run inside the caller's transaction, with the gate open for applyi
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Any
 
 import apsw
@@ -19,6 +20,7 @@ from offlinekit.expr.sql import quote
 from offlinekit.nodes import Value
 from offlinekit.schema import CollectionInfo, Schema
 from offlinekit.store.sqlite.replica_ddl import base_table
+from offlinekit.store.sqlite.statements import Statements
 
 __all__ = ["evict", "keep_base", "place_base", "rebuild", "rebuild_all", "touch", "touched_keys", "untouch"]
 
@@ -26,8 +28,14 @@ _pack = msgspec.msgpack.encode
 _values: msgspec.msgpack.Decoder[dict[str, Any]] = msgspec.msgpack.Decoder(dict[str, Any])
 
 
-def _where(info: CollectionInfo) -> str:
-    return " AND ".join(f"{quote(k)}=?" for k in info.key)
+@lru_cache
+def _shown(info: CollectionInfo) -> Statements:
+    return Statements(info.name, ("_ordinal",), info.key)
+
+
+@lru_cache
+def _base(info: CollectionInfo) -> Statements:
+    return Statements(f"ok_base_{info.name}", ("_present", "_ordinal", *info.replicated), info.key)
 
 
 def _columns(info: CollectionInfo) -> str:
@@ -49,7 +57,7 @@ def keep_base(db: apsw.Connection, info: CollectionInfo, key: bytes) -> None:
         columns = _columns(info)
         db.execute(
             f"INSERT INTO {base_table(info.name)}(_present,{columns}) SELECT 1,{columns} FROM {quote(info.name)}"
-            f" WHERE {_where(info)}",
+            f" WHERE {_shown(info).where}",
             decode_key(key),
         )
 
@@ -96,8 +104,8 @@ def rebuild_all(db: apsw.Connection, schema: Schema, dirty: Iterable[tuple[str, 
 
 def rebuild(db: apsw.Connection, info: CollectionInfo, key: bytes) -> None:
     """Shows base ⊕ overlay of one record, and forgets the base of a record that nothing touches any more."""
-    bindings, columns, base_name = decode_key(key), _columns(info), base_table(info.name)
-    base = next(iter(db.execute(f"SELECT _present,{columns} FROM {base_name} WHERE {_where(info)}", bindings)), None)
+    bindings, shown = decode_key(key), _shown(info)
+    base = next(iter(db.execute(_base(info).select, bindings)), None)
     live = list(db.execute("SELECT op,after FROM ok_touch WHERE collection=? AND key=? ORDER BY mutation", (info.name, key)))
     row: dict[str, Value] | None = None
     if base is not None and (base[0] or live):
@@ -110,17 +118,16 @@ def rebuild(db: apsw.Connection, info: CollectionInfo, key: bytes) -> None:
             row = None
         elif row is not None:
             row.update(_values.decode(after))
-    table = quote(info.name)
-    was = db.execute(f"SELECT _ordinal FROM {table} WHERE {_where(info)}", bindings).get
-    db.execute(f"DELETE FROM {table} WHERE {_where(info)}", bindings)
+    was = db.execute(shown.select, bindings).get
+    if was is not None:
+        db.execute(shown.delete, bindings)
     if row is not None:
         if base is not None and base[0]:
             ordinal = base[1]
         elif was is not None and was < 0:
             ordinal = was
         else:
-            ordinal = db.execute(f"SELECT min(0,coalesce(min(_ordinal),0))-1 FROM {table}").get
-        marks = ",".join("?" * (len(row) + 1))
-        db.execute(f"INSERT OR REPLACE INTO {table}({columns}) VALUES({marks})", (ordinal, *row.values()))
-    if not live:
-        db.execute(f"DELETE FROM {base_name} WHERE {_where(info)}", bindings)
+            ordinal = db.execute(f"SELECT min(0,coalesce(min(_ordinal),0))-1 FROM {quote(info.name)}").get
+        db.execute(shown.replace("_ordinal", *row), (ordinal, *row.values()))
+    if base is not None and not live:
+        db.execute(_base(info).delete, bindings)

@@ -26,7 +26,11 @@ class Statements:
 
     def insert(self, *names: str) -> str:
         """The statement that inserts these columns."""
-        return _insert(self._table, names)
+        return _insert(f"INSERT INTO {self._table}", names)
+
+    def replace(self, *names: str) -> str:
+        """The same, in the place of a record with that key or row."""
+        return _insert(f"INSERT OR REPLACE INTO {self._table}", names)
 
     def update(self, *names: str) -> str:
         """The statement that changes these columns."""
@@ -34,8 +38,8 @@ class Statements:
 
 
 @lru_cache(KEPT)
-def _insert(table: str, names: tuple[str, ...]) -> str:
-    return f"INSERT INTO {table}({','.join(map(quote, names))}) VALUES({','.join('?' * len(names))})"
+def _insert(into: str, names: tuple[str, ...]) -> str:
+    return f"{into}({','.join(map(quote, names))}) VALUES({','.join('?' * len(names))})"
 
 
 @lru_cache(KEPT)
